@@ -1,0 +1,266 @@
+//! `Buffer`: fast memory over slow memory, one mapping.
+//!
+//! `slot.rs` holds the states of one key and all transitions; `state.rs` what the lock guards; `core.rs`,
+//! `spill.rs` and `compute.rs` what callers do around them; `writers.rs` the threads.
+
+mod builder;
+mod compute;
+mod core;
+mod flight;
+mod lru;
+mod observe;
+mod slot;
+mod spill;
+mod state;
+mod writers;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+pub use builder::{BufferBuilder, Overflow};
+pub use lru::Lru;
+use lru::Nothing;
+
+use self::core::{Core, Reading};
+use self::writers::Writers;
+use crate::sync::Mutex;
+use crate::{Key, ManualEvict, MutableMapping, Result, SpilledSize, Stats, Usage, Value};
+
+/// A mapping that keeps its values in RAM up to a target weight, and moves the least recently used ones to
+/// slow memory past it. They stay present, and come back when they are read.
+///
+/// Slow memory `S` is any mapping: a chain of [`Func`](crate::Func), compression and segment files, an
+/// object store, another buffer. Built by a [`BufferBuilder`]; shared between threads in an
+/// `Arc`.
+///
+/// # Threads: what is locked, what is not, who wins
+///
+/// One lock guards the table. A hit takes it once. Storage, codecs, weighing, observers and the dropping of
+/// values run without it, so a slow device delays only those who wait for it.
+///
+/// - After `insert` returned, every thread sees the new value and never an older one. An `insert` or
+///   `remove` during a spill or a read of the same key wins at once and waits for neither.
+/// - Simultaneous reads of one slow key read storage once; all get the value.
+/// - A value that is being spilled is read from RAM.
+/// - A value heavier than the whole target is served without being promoted.
+/// - A value read back keeps its copy on storage until it is changed; evicting it again writes nothing.
+/// - A spill that fails keeps the pair in RAM, never fails the call of another key, is logged at most once in
+///   10 s for one cause, and is tried again later. Other keys are spilled meanwhile.
+pub struct Buffer<K: Key, V: Value, S: MutableMapping<K, V>> {
+    core: Arc<Core<K, V, S>>,
+    writers: Mutex<Writers>,
+}
+
+impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
+    /// The mapping below.
+    pub fn slow(&self) -> &S {
+        &self.core.slow
+    }
+
+    /// The target weight of fast memory, in bytes.
+    pub fn target(&self) -> u64 {
+        self.core.state.lock().target
+    }
+
+    /// Changes the target; evicts nothing by itself (PARITY Z05). Writer threads follow at once.
+    pub fn set_target(&self, bytes: u64) {
+        self.core.state.lock().target = bytes;
+        self.core.work.notify_all();
+    }
+
+    /// Changes the bytes counted on top of the weight; evicts nothing by itself (PARITY Z05).
+    pub fn set_offset(&self, bytes: u64) {
+        self.core.state.lock().offset = bytes;
+        self.core.work.notify_all();
+    }
+
+    /// Evicts in the caller until fast memory weighs at most `target` bytes, 0 meaning all; stops early when
+    /// eight candidates in a row cannot be spilled. Returns the bytes moved. Problems are logged.
+    pub fn evict_until_below(&self, target: u64) -> u64 {
+        self.core.evict_until_below(target)
+    }
+
+    /// Spills the value of `key` now. Returns the bytes it weighed, or `None` when it is not in fast memory
+    /// or was written or removed meanwhile.
+    ///
+    /// # Errors
+    /// Why it could not be spilled; the pair is still in fast memory.
+    pub fn evict_key(&self, key: &K) -> Result<Option<u64>> {
+        self.core.evict_key(key)
+    }
+
+    /// Sets the value of `key` and lets fast memory grow past its target (PARITY Z07). The next ordinary
+    /// insert evicts.
+    ///
+    /// # Errors
+    /// When the value cannot be weighed; the old value stays.
+    pub fn insert_without_evicting(&self, key: K, value: V) -> Result<()> {
+        self.core.insert(key, value, true)
+    }
+
+    /// The values of all `keys`, or `None` when one is absent; then nothing counts as used (PARITY Z06).
+    ///
+    /// # Errors
+    /// The first read that failed.
+    pub fn get_all_or_nothing(&self, keys: &[K]) -> Result<Option<Vec<V>>> {
+        if !keys.iter().all(|key| self.contains_key(key)) {
+            return Ok(None);
+        }
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
+    /// Lets `change` alter the value of `key` in place, alone with it, and returns what it returned; `None`
+    /// when the key is absent. It runs once. A write meanwhile wins over it: the update came just before.
+    /// It must not touch its own key, and holds no lock.
+    ///
+    /// # Errors
+    /// When the value cannot be read back; `change` did not run. When the changed value cannot be weighed;
+    /// it is kept, with its old weight.
+    ///
+    /// # Panics
+    /// With the panic of `change`; the value stays as that left it.
+    pub fn update<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Result<Option<R>> {
+        self.core.update(key, change)
+    }
+
+    /// [`update`](Self::update), or where `key` is absent sets it to what `make` returns.
+    ///
+    /// # Errors
+    /// As `update`.
+    ///
+    /// # Panics
+    /// With the panic of `make` or `change`.
+    pub fn upsert(&self, key: K, make: impl FnOnce() -> V, change: impl FnOnce(&mut V)) -> Result<()> {
+        self.core.upsert(key, make, change)
+    }
+
+    /// The value of `key`; where it is absent, the one that `load` makes, which is set. Of several callers
+    /// one loads; the others wait for it.
+    ///
+    /// # Errors
+    /// What `load` returned, given to all who waited for it; or a failed read.
+    ///
+    /// # Panics
+    /// With the panic of `load`, in its own caller; those who waited get
+    /// [`Panicked`](crate::ErrorKind::Panicked).
+    pub fn get_or_try_insert_with(&self, key: K, load: impl FnOnce() -> Result<V>) -> Result<V> {
+        self.core.get_or_try_insert_with(key, load)
+    }
+
+    /// Whether the table holds no slot at all: everything is slow, nothing flies, nothing is left over.
+    #[cfg(all(test, shuttle))]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.core.state.lock().table.iter().next().is_none()
+    }
+
+    /// The keys in fast memory, the most recently used first. For diagnosis: it walks all of them locked.
+    pub fn fast_keys(&self) -> Vec<K> {
+        self.core.state.lock().fast_keys()
+    }
+}
+
+impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<K, V, S> {
+    fn get(&self, key: &K) -> Result<Option<V>> {
+        self.core.get(key, Reading::Use)
+    }
+    fn insert(&self, key: K, value: V) -> Result<()> {
+        self.core.insert(key, value, false)
+    }
+    fn remove(&self, key: &K) -> Result<bool> {
+        self.core.remove(key)
+    }
+    fn take(&self, key: &K) -> Result<Option<V>> {
+        self.core.take(key)
+    }
+    fn contains_key(&self, key: &K) -> bool {
+        self.core.contains_key(key)
+    }
+    fn len(&self) -> usize {
+        self.core.state.lock().len
+    }
+    fn for_each_key(&self, f: &mut dyn FnMut(&K)) {
+        self.core.keys().iter().for_each(f);
+    }
+    fn peek(&self, key: &K) -> Result<Option<V>> {
+        self.core.get(key, Reading::Peek)
+    }
+    fn usage(&self) -> Usage {
+        let state = self.core.state.lock();
+        let below = self.core.slow.usage();
+        Usage {
+            count: state.len,
+            fast: state.fast_bytes + below.fast,
+            spilled: below.spilled - state.copies_sum(),
+            staged: below.staged,
+            physical: below.physical,
+        }
+    }
+    fn stored_size(&self, key: &K) -> Option<SpilledSize> {
+        self.core.slow.stored_size(key)
+    }
+    fn stats(&self) -> Stats {
+        let below = self.core.slow.stats();
+        let state = self.core.state.lock();
+        let counts = state.counts;
+        Stats {
+            hits: counts.hits,
+            misses: counts.misses,
+            evictions: counts.evictions,
+            evicted_bytes: counts.evicted_bytes,
+            clean_evictions: counts.clean_evictions,
+            promotions: counts.promotions,
+            cancelled: counts.cancelled,
+            failures: counts.failures,
+            deferred: state.table.deferred() as u64,
+            fast_count: state.fast_count as u64,
+            fast_bytes: state.fast_bytes,
+            slow_count: (state.len - state.fast_count.min(state.len)) as u64,
+            slow_bytes: (self.core.slow.usage().spilled - state.copies_sum()).memory,
+            ..below
+        }
+    }
+    fn flush(&self) -> Result<()> {
+        self.core.flush()
+    }
+    fn close(&self) -> Result<()> {
+        let first = !std::mem::replace(&mut self.core.state.lock().closed, true);
+        if !first {
+            return Ok(());
+        }
+        self.core.progress.notify_all();
+        self.writers.lock().stop(&self.core);
+        self.core.slow.close()
+    }
+}
+
+impl<K: Key, V: Value, S: MutableMapping<K, V>> ManualEvict for Buffer<K, V, S> {
+    fn evict(&self) -> i64 {
+        // user code is caught where it runs; this net is for values whose own drop panics
+        let moved = catch_unwind(AssertUnwindSafe(|| self.core.evict_one(true)));
+        match moved {
+            Ok(Ok(weight)) => i64::try_from(weight).unwrap_or(i64::MAX),
+            Ok(Err(_)) | Err(_) => -1,
+        }
+    }
+    fn fast(&self) -> bool {
+        self.core.state.lock().fast_count > 0
+    }
+}
+
+impl<K: Key, V: Value, S: MutableMapping<K, V>> Drop for Buffer<K, V, S> {
+    fn drop(&mut self) {
+        self.writers.lock().stop(&self.core);
+    }
+}
+
+impl<K: Key, V: Value, S: MutableMapping<K, V>> std::fmt::Debug for Buffer<K, V, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.core.state.lock();
+        f.debug_struct("Buffer")
+            .field("len", &state.len)
+            .field("fast_count", &state.fast_count)
+            .field("fast_bytes", &state.fast_bytes)
+            .field("target", &state.target)
+            .finish_non_exhaustive()
+    }
+}

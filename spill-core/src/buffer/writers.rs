@@ -1,0 +1,132 @@
+//! Threads that spill behind the caller (promise 8). This module owns them: it starts, stops and joins them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::Core;
+use super::state::{Ended, Spill, State};
+use crate::sync::{JoinHandle, MutexGuard, spawn};
+use crate::{Error, Key, MutableMapping, Result, Value};
+
+/// Most values in one batch, and the weight at which a batch is full.
+const BATCH_VALUES: usize = 64;
+const BATCH_BYTES: u64 = 1 << 20;
+
+/// How long a buffer that is closed or dropped waits for a writer that is in storage.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+pub(super) struct Writers(Vec<JoinHandle<()>>);
+
+impl Writers {
+    pub(super) fn start<K, V, S>(core: &Arc<Core<K, V, S>>, count: usize) -> Result<Writers>
+    where
+        K: Key,
+        V: Value,
+        S: MutableMapping<K, V> + 'static,
+    {
+        let mut writers = Writers::default();
+        for n in 0..count {
+            core.state.lock().writers += 1;
+            let own = Arc::clone(core);
+            match spawn(format!("overspill-write-{n}"), move || run(&own)) {
+                Ok(handle) => writers.0.push(handle),
+                Err(source) => {
+                    core.state.lock().writers -= 1;
+                    writers.stop(core);
+                    return Err(Error::io("start a writer thread for", "the buffer", source));
+                }
+            }
+        }
+        Ok(writers)
+    }
+
+    /// Ends the threads. One that hangs in storage is left behind after a while, and ends when storage
+    /// answers.
+    pub(super) fn stop<K: Key, V: Value, S: MutableMapping<K, V>>(&mut self, core: &Core<K, V, S>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut state = core.state.lock();
+        state.stopping = true;
+        core.work.notify_all();
+        let begun = core.clock.now();
+        while state.writers > 0 {
+            let waited = core.clock.now().saturating_sub(begun);
+            if waited >= PATIENCE {
+                tracing::warn!("a writer thread did not end within {PATIENCE:?}: storage does not answer");
+                self.0.clear();
+                return;
+            }
+            state = core.progress.wait_for(state, PATIENCE - waited);
+        }
+        drop(state);
+        for handle in self.0.drain(..) {
+            // a writer catches panics of storage, so it has none of its own to report
+            _ = handle.join();
+        }
+    }
+}
+
+fn run<K: Key, V: Value, S: MutableMapping<K, V>>(core: &Core<K, V, S>) {
+    let mut state = core.state.lock();
+    while !state.stopping {
+        let (batch, garbage) = gather(core, &mut state);
+        if !batch.is_empty() || !garbage.is_empty() {
+            drop(state);
+            drop(garbage);
+            core.spill_batch(batch);
+        } else if state.next_stale().is_some_and(|due| due <= core.clock.now()) {
+            drop(state);
+            core.retry_stale();
+        } else {
+            drop(wait(core, state));
+        }
+        state = core.state.lock();
+    }
+    state.writers -= 1;
+    drop(state);
+    core.progress.notify_all();
+}
+
+/// Waits for work, at most until the next retry is due.
+fn wait<'a, K: Key, V: Value, S: MutableMapping<K, V>>(
+    core: &'a Core<K, V, S>,
+    state: MutexGuard<'a, State<K, V>>,
+) -> MutexGuard<'a, State<K, V>> {
+    let retry = state.table.next_retry().filter(|_| state.above(state.target));
+    match retry.into_iter().chain(state.next_stale()).min() {
+        None => core.work.wait(state),
+        // one that is due and was not taken waits for what other writers have in flight
+        Some(due) => {
+            let rest = due.saturating_sub(core.clock.now()).max(Duration::from_millis(10));
+            core.work.wait_for(state, rest)
+        }
+    }
+}
+
+/// Spills begun under one lock, and what left fast memory without being written, to be dropped unlocked.
+type Gathered<K, V> = (Vec<Spill<K, V>>, Vec<Ended<K, V>>);
+
+/// Begins to spill the next values in order, as many as one call of storage should take.
+fn gather<K: Key, V: Value, S: MutableMapping<K, V>>(
+    core: &Core<K, V, S>,
+    state: &mut State<K, V>,
+) -> Gathered<K, V> {
+    let (mut batch, mut garbage) = (Vec::new(), Vec::new());
+    let mut bytes = 0;
+    while batch.len() + garbage.len() < BATCH_VALUES
+        && bytes < BATCH_BYTES
+        && state.above(state.target.saturating_add(state.writing_bytes))
+        && let Some(i) = state.table.oldest(|| core.clock.now())
+    {
+        match state.begin_spill(&core.slow, i, core.observers.evict.is_empty()) {
+            Ok(spill) => {
+                bytes += spill.weight;
+                batch.push(spill);
+            }
+            Err((_, ended)) => garbage.push(ended),
+        }
+    }
+    (batch, garbage)
+}

@@ -1,0 +1,51 @@
+//! Catching panics of code that is not ours, and saying what failed without flooding the log.
+
+use std::any::Any;
+use std::mem::Discriminant;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use crate::sync::Mutex;
+use crate::{Error, ErrorKind, Result};
+
+/// Runs `f`; its panic becomes [`ErrorKind::Panicked`] (R7).
+pub(crate) fn guarded<T>(during: &'static str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| Err(panicked(during, payload)))
+}
+
+/// The error that a caught panic becomes.
+pub(crate) fn panicked(during: &'static str, payload: Box<dyn Any + Send>) -> Error {
+    let message = match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => match payload.downcast::<&'static str>() {
+            Ok(text) => (*text).to_owned(),
+            Err(payload) => {
+                // dropping a payload of unknown type might panic in its turn
+                std::mem::forget(payload);
+                "a panic without a message".to_owned()
+            }
+        },
+    };
+    ErrorKind::Panicked { during, message }.into()
+}
+
+/// How long one cause stays quiet after it was logged (as Dask logs a failing spill, PARITY B06).
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Lets one message in ten seconds through for each cause: a kind of error during one activity.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimit(Mutex<HashMap<(&'static str, Discriminant<ErrorKind>), Duration>>);
+
+impl LogLimit {
+    pub(crate) fn allows(&self, activity: &'static str, error: &Error, now: Duration) -> bool {
+        let mut last = self.0.lock();
+        let cause = (activity, std::mem::discriminant(error.kind()));
+        let quiet = last.get(&cause).is_some_and(|&then| now.saturating_sub(then) < QUIET);
+        if !quiet {
+            last.insert(cause, now);
+        }
+        !quiet
+    }
+}

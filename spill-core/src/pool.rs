@@ -1,0 +1,209 @@
+//! Buffers for values read back, used again once their last handle is gone.
+//!
+//! Page-faulting fresh memory costs about ten times the copy into it, so reading into memory that an evicted
+//! value left behind is worth more than any trick of I/O. It matters most where malloc gives memory back
+//! early (`MALLOC_TRIM_THRESHOLD_`, as the nanny sets it).
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// Frames in memory start on this many bytes, so that numeric data can be used in place.
+pub const FRAME_ALIGN: usize = 64;
+
+/// Buffers below this size are left to malloc, which recycles them as fast.
+const SMALLEST: usize = 1024;
+
+/// A set of idle buffers, sorted by size, shared by the layers of one chain. Cloning shares it.
+///
+/// What bounds it is its *idle* bytes: a buffer in use belongs to its value and is counted there.
+#[derive(Clone, Debug)]
+pub struct Pool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    idle: Mutex<Idle>,
+    limit: u64,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    classes: Vec<Vec<Vec<u8>>>,
+    bytes: u64,
+}
+
+impl Pool {
+    /// A pool that keeps at most `limit` idle bytes; more are given back to malloc. 0 keeps none.
+    #[must_use]
+    pub fn new(limit: u64) -> Self {
+        Pool(Arc::new(Shared { idle: Mutex::default(), limit }))
+    }
+
+    /// A buffer of `len` bytes for reading `offset` bytes of header and then aligned data: byte `offset` of
+    /// it lies on [`FRAME_ALIGN`]. Its content is whatever was there before.
+    #[must_use]
+    pub fn take(&self, len: usize, offset: usize) -> PoolBuf {
+        let need = len + 2 * FRAME_ALIGN;
+        let class = Class::holding(need);
+        let memory = match class {
+            Some(class) => self.0.reuse(class).unwrap_or_else(|| vec![0; class.size()]),
+            None => vec![0; need],
+        };
+        let start = memory.as_ptr().addr().wrapping_add(offset).wrapping_neg() % FRAME_ALIGN;
+        PoolBuf { memory, start, len, home: class.map(|class| (class, Arc::clone(&self.0))) }
+    }
+
+    /// Bytes of the buffers that wait to be used again.
+    #[must_use]
+    pub fn idle_bytes(&self) -> u64 {
+        self.0.idle.lock().bytes
+    }
+}
+
+impl Default for Pool {
+    /// A pool that keeps at most 256 MiB idle.
+    fn default() -> Self {
+        Pool::new(256 << 20)
+    }
+}
+
+impl Shared {
+    fn reuse(&self, class: Class) -> Option<Vec<u8>> {
+        let mut idle = self.idle.lock();
+        let memory = idle.classes.get_mut(class.0)?.pop()?;
+        idle.bytes -= memory.len() as u64;
+        Some(memory)
+    }
+
+    fn give_back(&self, class: Class, memory: Vec<u8>) {
+        let mut idle = self.idle.lock();
+        let bytes = idle.bytes + memory.len() as u64;
+        if bytes > self.limit {
+            drop(idle);
+            return;
+        }
+        idle.bytes = bytes;
+        if idle.classes.len() <= class.0 {
+            idle.classes.resize_with(class.0 + 1, Vec::new);
+        }
+        idle.classes[class.0].push(memory);
+    }
+}
+
+/// A size class: eight steps between two powers of two, so that at most an eighth is wasted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Class(usize);
+
+impl Class {
+    const STEPS: usize = 8;
+
+    fn holding(need: usize) -> Option<Class> {
+        if need < SMALLEST {
+            return None;
+        }
+        let power = (need / SMALLEST).ilog2() as usize;
+        let base = SMALLEST << power;
+        let step = (need - base).div_ceil(base / Self::STEPS);
+        Some(Class(power * Self::STEPS + step))
+    }
+
+    fn size(self) -> usize {
+        let base = SMALLEST << (self.0 / Self::STEPS);
+        base + base / Self::STEPS * (self.0 % Self::STEPS)
+    }
+}
+
+/// A buffer of a [`Pool`], writable until it is frozen.
+#[derive(Debug)]
+pub struct PoolBuf {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+    home: Option<(Class, Arc<Shared>)>,
+}
+
+impl PoolBuf {
+    /// Makes the buffer immutable and shareable. It returns to its pool when the last handle, slices
+    /// included, is dropped; so a live handle always keeps its bytes.
+    #[must_use]
+    pub fn freeze(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl Deref for PoolBuf {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.len]
+    }
+}
+
+impl DerefMut for PoolBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.len]
+    }
+}
+
+impl AsRef<[u8]> for PoolBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Drop for PoolBuf {
+    fn drop(&mut self) {
+        if let Some((class, home)) = self.home.take() {
+            home.give_back(class, std::mem::take(&mut self.memory));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_behind_the_header_is_aligned() {
+        let pool = Pool::default();
+        for len in [1, 100, 1000, 4096 + 32, 1 << 20] {
+            for offset in [0, 8, 32] {
+                let buf = pool.take(len.max(offset + 1), offset);
+                assert_eq!(buf[offset..].as_ptr().addr() % FRAME_ALIGN, 0, "len {len} offset {offset}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_returns_when_its_last_handle_is_gone() {
+        let pool = Pool::new(1 << 20);
+        let bytes = pool.take(10_000, 0).freeze();
+        let slice = bytes.slice(5..6);
+        drop(bytes);
+        assert_eq!(pool.idle_bytes(), 0, "a live slice keeps the buffer");
+        drop(slice);
+        let idle = pool.idle_bytes();
+        assert!(idle >= 10_000);
+        let again = pool.take(10_000, 0);
+        assert_eq!(pool.idle_bytes(), 0, "the idle buffer is used again");
+        drop(again);
+        assert_eq!(pool.idle_bytes(), idle);
+    }
+
+    #[test]
+    fn idle_bytes_are_bounded() {
+        let pool = Pool::new(100_000);
+        let many: Vec<_> = (0..50).map(|_| pool.take(10_000, 0)).collect();
+        drop(many);
+        assert!(pool.idle_bytes() <= 100_000);
+    }
+
+    #[test]
+    fn classes_waste_at_most_an_eighth() {
+        for need in (SMALLEST..3_000_000).step_by(97) {
+            let size = Class::holding(need).unwrap().size();
+            assert!(size >= need && size - need <= need / 8 + 1, "{need} got {size}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a mapping has done: plain counts, and time and bytes for each step of a value's way.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::Clock;
+
+/// One step of a value's way, summed over all its runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// How many values went through it.
+    pub count: u64,
+    /// Bytes that went in.
+    pub bytes: u64,
+    /// Time spent, over all threads.
+    pub time: Duration,
+}
+
+impl std::ops::Add for Step {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Step {
+            count: self.count + other.count,
+            bytes: self.bytes + other.bytes,
+            time: self.time + other.time,
+        }
+    }
+}
+
+/// What a mapping and those below it have done since they were made, and what they hold now.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Reads answered from fast memory.
+    pub hits: u64,
+    /// Reads that went to storage.
+    pub misses: u64,
+    /// Values that left fast memory.
+    pub evictions: u64,
+    /// Their weight in bytes.
+    pub evicted_bytes: u64,
+    /// Of them, those whose copy on storage was still good, so that nothing was written.
+    pub clean_evictions: u64,
+    /// Values read back into fast memory.
+    pub promotions: u64,
+    /// Evictions given up because the key was written or removed meanwhile.
+    pub cancelled: u64,
+    /// Storage operations that failed.
+    pub failures: u64,
+    /// Keys that could not be spilled and are waiting to be tried again.
+    pub deferred: u64,
+    /// Values in fast memory.
+    pub fast_count: u64,
+    /// Their weight in bytes.
+    pub fast_bytes: u64,
+    /// Values whose only copy is in slow memory.
+    pub slow_count: u64,
+    /// Their weight in bytes.
+    pub slow_bytes: u64,
+    /// Value to frames.
+    pub encode: Step,
+    /// Frames to compressed frames.
+    pub compress: Step,
+    /// Records written to storage.
+    pub write: Step,
+    /// Records read from storage.
+    pub read: Step,
+    /// Compressed frames to frames.
+    pub decompress: Step,
+    /// Frames to value.
+    pub decode: Step,
+}
+
+/// Sums one [`Step`] from any thread. A layer holds one for each thing it does.
+#[derive(Debug, Default)]
+pub struct Meter {
+    count: AtomicU64,
+    bytes: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl Meter {
+    /// Adds `count` values of `bytes` bytes in all that took `time`.
+    pub fn add(&self, count: u64, bytes: u64, time: Duration) {
+        self.count.fetch_add(count, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+        self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Runs `f` and books its time as one value of `bytes` bytes.
+    pub fn time<T>(&self, clock: &dyn Clock, bytes: u64, f: impl FnOnce() -> T) -> T {
+        let start = clock.now();
+        let result = f();
+        self.add(1, bytes, clock.now().saturating_sub(start));
+        result
+    }
+
+    /// The sums so far.
+    #[must_use]
+    pub fn read(&self) -> Step {
+        Step {
+            count: self.count.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            time: Duration::from_nanos(self.nanos.load(Relaxed)),
+        }
+    }
+}

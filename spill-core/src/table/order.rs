@@ -1,0 +1,166 @@
+//! The order of eviction: a list by recency through the slots, heavy values before it, deferred ones beside it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::deferred::Deferred;
+use super::slab::{NIL, Slab};
+
+/// Where a slot stands in the order. Slots in flight or without a value stand nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Nowhere,
+    Recent,
+    Heavy,
+    Deferred,
+}
+
+/// A slot's part of the order.
+#[derive(Debug)]
+pub(crate) struct Links {
+    /// Grows with each use, so that an order can be restored after a slot was away.
+    pub(crate) stamp: u64,
+    prev: u32,
+    next: u32,
+    pub(crate) standing: Standing,
+}
+
+impl Links {
+    pub(crate) fn new(stamp: u64) -> Self {
+        Links { stamp, prev: NIL, next: NIL, standing: Standing::Nowhere }
+    }
+}
+
+/// What the order asks of the items it links.
+pub(crate) trait Linked {
+    fn links(&self) -> &Links;
+    fn links_mut(&mut self) -> &mut Links;
+}
+
+#[derive(Debug)]
+pub(crate) struct Order {
+    /// Most and least recently used.
+    head: u32,
+    tail: u32,
+    last_stamp: u64,
+    heavy: BTreeSet<(u64, u32)>,
+    pub(crate) deferred: Deferred,
+}
+
+impl Order {
+    pub(crate) fn new() -> Self {
+        Order { head: NIL, tail: NIL, last_stamp: 0, heavy: BTreeSet::new(), deferred: Deferred::default() }
+    }
+
+    /// A stamp newer than all before.
+    pub(crate) fn stamp(&mut self) -> u64 {
+        self.last_stamp += 1;
+        self.last_stamp
+    }
+
+    /// Counts a use of `i`.
+    #[inline]
+    pub(crate) fn touch<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32) {
+        let stamp = self.stamp();
+        let links = slab[i].links_mut();
+        let old = std::mem::replace(&mut links.stamp, stamp);
+        match links.standing {
+            Standing::Recent => {
+                if self.head != i {
+                    self.unlink(slab, i);
+                    self.link_after(slab, i, NIL);
+                }
+            }
+            Standing::Nowhere => {}
+            Standing::Heavy => {
+                self.heavy.remove(&(old, i));
+                self.heavy.insert((stamp, i));
+            }
+            Standing::Deferred => self.deferred.touch(i, stamp),
+        }
+    }
+
+    /// Puts `i`, which stands nowhere, where its stamp belongs. Nearly always that is the front.
+    pub(crate) fn place<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32, heavy: bool) {
+        let stamp = slab[i].links().stamp;
+        if heavy {
+            slab[i].links_mut().standing = Standing::Heavy;
+            self.heavy.insert((stamp, i));
+            return;
+        }
+        let mut newer = NIL;
+        let mut at = self.head;
+        while at != NIL && slab[at].links().stamp > stamp {
+            newer = at;
+            at = slab[at].links().next;
+        }
+        slab[i].links_mut().standing = Standing::Recent;
+        self.link_after(slab, i, newer);
+    }
+
+    /// Takes `i` out of the order, wherever it stands.
+    pub(crate) fn withdraw<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32) {
+        let links = slab[i].links_mut();
+        let stamp = links.stamp;
+        match std::mem::replace(&mut links.standing, Standing::Nowhere) {
+            Standing::Recent => self.unlink(slab, i),
+            Standing::Nowhere => {}
+            Standing::Heavy => _ = self.heavy.remove(&(stamp, i)),
+            Standing::Deferred => self.deferred.withdraw(i),
+        }
+    }
+
+    /// Sets `i`, which stands nowhere, aside until its retry.
+    pub(crate) fn defer<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32, full: bool, now: Duration) {
+        let links = slab[i].links_mut();
+        links.standing = Standing::Deferred;
+        self.deferred.defer(i, links.stamp, full, now);
+    }
+
+    /// The slot to evict next: heavy values first, oldest first (PARITY Z03), then the least recently used,
+    /// deferred ones whose retry is due included.
+    pub(crate) fn oldest<T: Linked>(
+        &mut self,
+        slab: &Slab<T>,
+        now: impl FnOnce() -> Duration,
+    ) -> Option<u32> {
+        if let Some(&(_, i)) = self.heavy.first() {
+            return Some(i);
+        }
+        let tail = (self.tail != NIL).then_some(self.tail);
+        if self.deferred.len() == 0 {
+            return tail;
+        }
+        match (tail, self.deferred.ready(now())) {
+            (Some(tail), Some((stamp, i))) => Some(if stamp < slab[tail].links().stamp { i } else { tail }),
+            (tail, ready) => tail.or(ready.map(|(_, i)| i)),
+        }
+    }
+
+    fn unlink<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32) {
+        let (prev, next) = (slab[i].links().prev, slab[i].links().next);
+        match prev {
+            NIL => self.head = next,
+            _ => slab[prev].links_mut().next = next,
+        }
+        match next {
+            NIL => self.tail = prev,
+            _ => slab[next].links_mut().prev = prev,
+        }
+    }
+
+    /// Links `i` behind `newer`, or at the front when that is NIL.
+    fn link_after<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32, newer: u32) {
+        let older = if newer == NIL { self.head } else { slab[newer].links().next };
+        let links = slab[i].links_mut();
+        (links.prev, links.next) = (newer, older);
+        match newer {
+            NIL => self.head = i,
+            _ => slab[newer].links_mut().next = i,
+        }
+        match older {
+            NIL => self.tail = i,
+            _ => slab[older].links_mut().prev = i,
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 mod buffer;
 mod clock;
+mod compose;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
@@ -23,6 +24,7 @@ mod weight;
 
 pub use buffer::{Buffer, BufferBuilder, Lru, Overflow};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use compose::Compose;
 pub use error::{Error, ErrorKind, Result};
 pub use evict::ManualEvict;
 pub use frames::Frames;

@@ -26,12 +26,15 @@ impl<T: Clone + Send + Sync + 'static> Value for T {}
 /// checked by the conformance suite (feature `conformance`):
 ///
 /// - After `insert` returned `Ok`, every `get` gives that value until the key is written again.
-/// - A call that returned `Err` took no effect, and nothing of it takes effect later. A caller that cannot
-///   know whether a failed write was applied (a network's timeout) must treat it as possibly applied.
+/// - A call that returned `Err` took no effect, and nothing of it takes effect later. A backend that cannot
+///   know whether a failed write was applied (a network's timeout) says so in its own documentation; a
+///   `Buffer` above it treats every failed write as possibly applied.
+/// - A batch answers as its calls would one after the other: of a key given twice the later value stays.
 /// - `contains_key`, `len`, `stored_size` and `usage` answer from RAM: they touch no storage and do not block
 ///   on I/O. They may be called while a layer above holds its lock, so no method ever calls up into it.
 /// - `for_each_key` gives a snapshot and runs `f` without holding a lock, so that `f` may use the mapping.
 /// - Values come back byte for byte, [`Frames`](crate::Frames) with their boundaries and weight.
+#[expect(clippy::len_without_is_empty, reason = "`is_empty` is sugar, and lives in `MappingExt`")]
 pub trait MutableMapping<K: Key, V: Value>: Send + Sync {
     /// The value of `key`, or `None` when it is absent. Layers that keep an order count this as a use.
     ///

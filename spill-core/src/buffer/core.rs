@@ -9,7 +9,7 @@ use super::slot::{Flight, SlowCopy};
 use super::state::{Ended, SpillFailed, State};
 use crate::guard::{LogLimit, guarded};
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::{Clock, Error, ErrorKind, Key, MutableMapping, Overflow, Result, Value, Weigh};
+use crate::{Clock, Error, ErrorKind, Key, MutableMapping, Overflow, Result, SpilledSize, Value, Weigh};
 
 /// What callers, evicters and writer threads share.
 pub(super) struct Core<K, V, S> {
@@ -50,19 +50,34 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         guarded("weighing a value", || Ok(self.weigher.weigh(key, value)))
     }
 
+    #[inline]
     pub(super) fn get(&self, key: &K, reading: Reading) -> Result<Option<V>> {
+        let mut state = self.open()?;
+        if let Some(i) = state.table.find(key)
+            && let Some(value) = &state.table[i].item.value
+        {
+            let value = value.clone();
+            if reading == Reading::Use {
+                state.table.touch(i);
+                state.counts.hits += 1;
+            }
+            return Ok(Some(value));
+        }
+        drop(state);
+        self.get_slow(key, reading)
+    }
+
+    /// [`get`](Self::get) of a key that had no value in fast memory a moment ago.
+    #[cold]
+    fn get_slow(&self, key: &K, reading: Reading) -> Result<Option<V>> {
         loop {
             let mut state = self.open()?;
             let i = match state.table.find(key) {
                 Some(i) => {
                     let slot = &state.table[i].item;
-                    if let Some(value) = &slot.value {
-                        let value = value.clone();
-                        if reading == Reading::Use {
-                            state.table.touch(i);
-                            state.counts.hits += 1;
-                        }
-                        return Ok(Some(value));
+                    if slot.value.is_some() {
+                        drop(state);
+                        return self.get(key, reading);
                     }
                     if !slot.present() {
                         return Ok(None);
@@ -87,16 +102,21 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         }
     }
 
-    /// Reads the slow copy of `key` and weighs it.
-    pub(super) fn read_slow(&self, key: &K) -> Result<(V, u64)> {
-        let value = guarded("reading a value back", || self.slow.get(key))?.ok_or_else(|| {
+    /// Reads the slow copy of `key`, which slow memory says it has.
+    fn fetch(&self, key: &K) -> Result<V> {
+        guarded("reading a value back", || self.slow.get(key))?.ok_or_else(|| {
             Error::from(ErrorKind::Backend {
                 name: "slow memory",
                 location: "the key being read".to_owned(),
                 status: "it said that it has the key, and gave no value".to_owned(),
                 transient: false,
             })
-        })?;
+        })
+    }
+
+    /// Reads the slow copy of `key` and weighs it.
+    pub(super) fn read_slow(&self, key: &K) -> Result<(V, u64)> {
+        let value = self.fetch(key)?;
         let weight = self.weigh(key, &value)?;
         Ok((value, weight))
     }
@@ -159,7 +179,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             self.failed("removing an old copy", error);
         }
         let mut state = self.state.lock();
-        let ended = state.removed(&self.slow, i, gone.is_ok(), failed, || self.clock.now());
+        let ended = state.removed(&self.slow, i, gone.as_ref().ok().copied(), failed, || self.clock.now());
         drop(state);
         drop(ended);
         gone.is_ok()
@@ -207,7 +227,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                     break;
                 }
                 drop(state);
-                let moved = self.evict_one(true);
+                let moved = self.evict_one();
                 state = self.open()?;
                 if moved.is_err() {
                     let (used, limit) = (state.fast_bytes, state.target);
@@ -288,7 +308,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             state.begin(i, Flight::Reading);
             state.counts.misses += 1;
             drop(state);
-            let outcome = guarded("reading a value back", || self.slow.get(key));
+            let outcome = self.fetch(key);
             let mut state = self.state.lock();
             if state.slot(i).superseded {
                 self.end_in(state, i, key, Landing::StartOver);
@@ -305,7 +325,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                     let _ = state.slot(i).write(None, 0);
                     state.len -= 1;
                     self.end_in(state, i, key, Landing::StartOver);
-                    return Ok(value);
+                    return Ok(Some(value));
                 }
             }
         }
@@ -317,6 +337,13 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             Some(i) => state.table[i].item.present(),
             None => self.slow.contains_key(key),
         }
+    }
+
+    /// What slow memory holds for `key`, where that is its only copy.
+    pub(super) fn stored_size(&self, key: &K) -> Option<SpilledSize> {
+        let state = self.state.lock();
+        let only_copy = state.table.find(key).is_none_or(|i| state.table[i].item.only_copy_is_slow());
+        if only_copy { self.slow.stored_size(key) } else { None }
     }
 
     /// The keys of a snapshot, each once.

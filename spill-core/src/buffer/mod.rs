@@ -196,7 +196,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<
         }
     }
     fn stored_size(&self, key: &K) -> Option<SpilledSize> {
-        self.core.slow.stored_size(key)
+        self.core.stored_size(key)
     }
     fn stats(&self) -> Stats {
         let below = self.core.slow.stats();
@@ -220,6 +220,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<
         }
     }
     fn flush(&self) -> Result<()> {
+        drop(self.core.open()?);
         self.core.flush()
     }
     fn close(&self) -> Result<()> {
@@ -236,7 +237,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<
 impl<K: Key, V: Value, S: MutableMapping<K, V>> ManualEvict for Buffer<K, V, S> {
     fn evict(&self) -> i64 {
         // user code is caught where it runs; this net is for values whose own drop panics
-        let moved = catch_unwind(AssertUnwindSafe(|| self.core.evict_one(true)));
+        let moved = catch_unwind(AssertUnwindSafe(|| self.core.evict_one()));
         match moved {
             Ok(Ok(weight)) => i64::try_from(weight).unwrap_or(i64::MAX),
             Ok(Err(_)) | Err(_) => -1,

@@ -62,6 +62,11 @@ impl<V> Slot<V> {
             || (self.flight == Some(Flight::Updating) && !self.superseded)
     }
 
+    /// The key is present, and slow memory has its value alone.
+    pub(crate) fn only_copy_is_slow(&self) -> bool {
+        self.value.is_none() && self.copy == SlowCopy::Clean
+    }
+
     /// R2. Sets or takes the value; gives back the old one. Whatever flies is about an older value from now on.
     pub(crate) fn write(&mut self, value: Option<V>, weight: u64) -> Option<V> {
         if self.copy == SlowCopy::Clean {

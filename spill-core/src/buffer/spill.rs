@@ -22,8 +22,8 @@ pub(super) enum Step {
     Moved(u64),
     /// The candidate was written or removed meanwhile.
     Superseded,
-    /// The candidate could not be spilled, and is deferred.
-    Failed(Error),
+    /// The candidate, of this slot, could not be spilled, and is deferred.
+    Failed(u32, Error),
     /// There is no candidate.
     Nothing,
     /// Fast memory is not above the target.
@@ -37,38 +37,47 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             self.work.notify_all();
         } else {
             let target = self.state.lock().target;
-            self.evict_until_below(target);
+            self.evict_while_above(Some(target));
         }
     }
 
-    /// Evicts until fast memory weighs at most `target`, or nothing more can be moved. Bytes moved.
+    /// Evicts until fast memory weighs at most `target`, or nothing more can be moved. Bytes moved. With 0,
+    /// what weighs nothing goes too.
     pub(super) fn evict_until_below(&self, target: u64) -> u64 {
+        self.evict_while_above((target > 0).then_some(target))
+    }
+
+    /// Evicts while fast memory weighs more than `target`, or at all; until `CANDIDATES` in a row failed.
+    fn evict_while_above(&self, target: Option<u64>) -> u64 {
         let mut moved = 0;
         let mut failures = 0;
         while failures < CANDIDATES {
-            match self.evict_step(Some(target), false) {
-                Step::Moved(weight) => moved += weight,
+            match self.evict_step(target, None) {
+                Step::Moved(weight) => {
+                    moved += weight;
+                    failures = 0;
+                }
                 Step::Superseded => {}
-                Step::Failed(_) => failures += 1,
+                Step::Failed(..) => failures += 1,
                 Step::Nothing | Step::Below => break,
             }
         }
         moved
     }
 
-    /// Moves one pair, trying several candidates; with `eager` also deferred ones that are not due. The
-    /// weight moved, or why nothing was (`None`: there was nothing).
-    pub(super) fn evict_one(&self, eager: bool) -> std::result::Result<u64, Option<Error>> {
-        let (mut failures, mut last) = (0, None);
+    /// Moves one pair, trying several candidates, at last deferred ones that are not due. The weight moved, or
+    /// why nothing was (`None`: there was nothing).
+    pub(super) fn evict_one(&self) -> std::result::Result<u64, Option<Error>> {
+        let (mut failed, mut last) = (Vec::new(), None);
         for _ in 0..REPLACED {
-            match self.evict_step(None, eager) {
+            match self.evict_step(None, Some(&failed)) {
                 Step::Moved(weight) => return Ok(weight),
                 Step::Superseded => {}
                 Step::Nothing | Step::Below => break,
-                Step::Failed(error) => {
+                Step::Failed(slot, error) => {
                     last = Some(error);
-                    failures += 1;
-                    if failures == CANDIDATES {
+                    failed.push(slot);
+                    if failed.len() == CANDIDATES {
                         break;
                     }
                 }
@@ -77,20 +86,24 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         Err(last)
     }
 
-    /// One attempt, on the next candidate. When all candidates are in flight an eager one waits for a flight.
-    fn evict_step(&self, target: Option<u64>, eager: bool) -> Step {
+    /// One attempt, on the next candidate. An eager one has a list of the slots that it tried already: of
+    /// those deferred it takes another, due or not, and when all are in flight it waits for a flight.
+    fn evict_step(&self, target: Option<u64>, eager: Option<&Vec<u32>>) -> Step {
         self.retry_stale();
         loop {
             let mut state = self.state.lock();
+            if state.closed {
+                return Step::Nothing;
+            }
             if target.is_some_and(|target| !state.above(target)) {
                 return Step::Below;
             }
             let candidate = state.table.oldest(|| self.clock.now());
-            let candidate = candidate.or_else(|| state.table.waiting().filter(|_| eager));
+            let candidate = candidate.or_else(|| state.table.waiting(eager?));
             if let Some(i) = candidate {
                 return self.spill_in(state, i);
             }
-            match state.signal_of_any_value().filter(|_| eager) {
+            match state.signal_of_any_value().filter(|_| eager.is_some()) {
                 Some(signal) => {
                     drop(state);
                     _ = signal.wait();
@@ -118,7 +131,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             }
             return match self.spill_in(state, i) {
                 Step::Moved(weight) => Ok(Some(weight)),
-                Step::Failed(error) => Err(error),
+                Step::Failed(_, error) => Err(error),
                 Step::Superseded | Step::Nothing | Step::Below => Ok(None),
             };
         }
@@ -178,7 +191,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             }
             (_, Err(error)) => {
                 self.failed("spilling a value", &error);
-                Step::Failed(error)
+                Step::Failed(spill.slot, error)
             }
             (_, Ok(())) => Step::Moved(spill.weight),
         }
@@ -197,6 +210,9 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     /// Tries again to remove an old copy whose removal failed before.
     pub(super) fn retry_stale(&self) {
         let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
         if let Some(i) = state.begin_stale(|| self.clock.now()) {
             let key = state.table[i].key.clone();
             drop(state);
@@ -238,6 +254,9 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
 
     /// Writes all values of fast memory that slow memory does not have; they stay, as Clean.
     pub(super) fn flush(&self) -> Result<()> {
+        if self.discards {
+            return Ok(()); // a Clean copy would be one that nobody has
+        }
         let dirty: Vec<K> = {
             let state = self.state.lock();
             let dirty = |slot: &Slot<V>| slot.value.is_some() && slot.copy != SlowCopy::Clean;
@@ -271,7 +290,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             drop(state);
             let outcome = self.store(&spill);
             return match self.wrote(spill, outcome, SpillEnds::Stays) {
-                Step::Failed(error) => Err(error),
+                Step::Failed(_, error) => Err(error),
                 _ => Ok(()),
             };
         }

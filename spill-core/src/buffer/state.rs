@@ -269,8 +269,8 @@ impl<K: Key, V: Value> State<K, V> {
         self.writing_bytes -= spill.weight;
         let superseded = self.slot(i).superseded;
         let value = self.slot(i).wrote(failed.is_none(), ends != SpillEnds::Stays);
-        if failed.is_some() {
-            self.untrack_copy(i); // it may be another one now
+        if !spill.clean {
+            self.untrack_copy(i); // it is another one now, or may be
         }
         let wrote = match (superseded, failed) {
             (true, _) => Wrote::Superseded,
@@ -330,21 +330,25 @@ impl<K: Key, V: Value> State<K, V> {
         None
     }
 
-    /// R5. Removing ended.
+    /// R5. Removing ended. `gone` says whether there was anything, and is `None` where that failed.
     pub(super) fn removed<S: MutableMapping<K, V>>(
         &mut self,
         slow: &S,
         i: u32,
-        gone: bool,
+        gone: Option<bool>,
         failed: Option<SpillFailed>,
         now: impl FnOnce() -> Duration,
     ) -> Ended<K, V> {
-        self.slot(i).removed(gone);
-        if gone {
-            self.untrack_copy(i);
-            self.table.room_returned();
-        } else {
-            self.stale_retry = now() + STALE_RETRY;
+        self.slot(i).removed(gone.is_some());
+        match gone {
+            None => self.stale_retry = now() + STALE_RETRY,
+            Some(freed) => {
+                self.untrack_copy(i);
+                // what a failed spill left behind was no room before it
+                if freed && failed.is_none() {
+                    self.table.room_returned();
+                }
+            }
         }
         self.end(slow, i, false, Landing::StartOver, failed)
     }

@@ -175,7 +175,7 @@ fn all_pairs(faults: Faults) {
         for (a, first) in operations().into_iter().enumerate() {
             for second in operations().into_iter().skip(a) {
                 let programs = [vec![first(1)], vec![second(2)]];
-                shuttle::check_random(move || explore(start, faults, &programs), iterations(60));
+                shuttle::check_random(move || explore(start, faults, &programs), iterations(300));
             }
         }
     }
@@ -217,8 +217,8 @@ fn any_programs(threads: usize, length: usize, faults: Faults) {
 fn three_callers_with_two_operations_each() {
     quiet_panics();
     for faults in [Faults::Never, Faults::Errors, Faults::Panics] {
-        shuttle::check_random(move || any_programs(3, 2, faults), iterations(5_000));
-        shuttle::check_pct(move || any_programs(3, 2, faults), iterations(3_000), 3);
+        shuttle::check_random(move || any_programs(3, 2, faults), iterations(20_000));
+        shuttle::check_pct(move || any_programs(3, 2, faults), iterations(10_000), 3);
     }
 }
 

@@ -77,9 +77,9 @@ impl Deferred {
         self.ready.first().copied()
     }
 
-    /// The slot that waited longest, due or not.
-    pub(crate) fn waiting(&self) -> Option<u32> {
-        self.waiting.first().map(|&(_, slot)| slot)
+    /// The slot that is due first, due or not, other than those `tried`.
+    pub(crate) fn waiting(&self, tried: &[u32]) -> Option<u32> {
+        self.waiting.iter().map(|&(_, slot)| slot).find(|slot| !tried.contains(slot))
     }
 
     /// When the next retry is due.

@@ -15,19 +15,33 @@ pub(crate) enum Standing {
     Deferred,
 }
 
-/// A slot's part of the order.
+/// A slot's part of the order: 16 bytes, so that an entry with a `String` key still is one cache line.
 #[derive(Debug)]
 pub(crate) struct Links {
     /// Grows with each use, so that an order can be restored after a slot was away.
     pub(crate) stamp: u64,
+    /// The next more recent slot of the list, or where else this one stands.
     prev: u32,
     next: u32,
-    pub(crate) standing: Standing,
 }
+
+/// In place of `prev`: the slot is not in the list.
+const NOWHERE: u32 = NIL - 1;
+const HEAVY: u32 = NIL - 2;
+const DEFERRED: u32 = NIL - 3;
 
 impl Links {
     pub(crate) fn new(stamp: u64) -> Self {
-        Links { stamp, prev: NIL, next: NIL, standing: Standing::Nowhere }
+        Links { stamp, prev: NOWHERE, next: NIL }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        match self.prev {
+            NOWHERE => Standing::Nowhere,
+            HEAVY => Standing::Heavy,
+            DEFERRED => Standing::Deferred,
+            _ => Standing::Recent,
+        }
     }
 }
 
@@ -64,12 +78,11 @@ impl Order {
         let stamp = self.stamp();
         let links = slab[i].links_mut();
         let old = std::mem::replace(&mut links.stamp, stamp);
-        match links.standing {
+        match links.standing() {
+            Standing::Recent if self.head == i => {}
             Standing::Recent => {
-                if self.head != i {
-                    self.unlink(slab, i);
-                    self.link_after(slab, i, NIL);
-                }
+                self.unlink(slab, i);
+                self.link_after(slab, i, NIL);
             }
             Standing::Nowhere => {}
             Standing::Heavy => {
@@ -84,7 +97,7 @@ impl Order {
     pub(crate) fn place<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32, heavy: bool) {
         let stamp = slab[i].links().stamp;
         if heavy {
-            slab[i].links_mut().standing = Standing::Heavy;
+            slab[i].links_mut().prev = HEAVY;
             self.heavy.insert((stamp, i));
             return;
         }
@@ -94,26 +107,25 @@ impl Order {
             newer = at;
             at = slab[at].links().next;
         }
-        slab[i].links_mut().standing = Standing::Recent;
         self.link_after(slab, i, newer);
     }
 
     /// Takes `i` out of the order, wherever it stands.
     pub(crate) fn withdraw<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32) {
-        let links = slab[i].links_mut();
-        let stamp = links.stamp;
-        match std::mem::replace(&mut links.standing, Standing::Nowhere) {
+        let links = slab[i].links();
+        match links.standing() {
             Standing::Recent => self.unlink(slab, i),
-            Standing::Nowhere => {}
-            Standing::Heavy => _ = self.heavy.remove(&(stamp, i)),
+            Standing::Nowhere => return,
+            Standing::Heavy => _ = self.heavy.remove(&(links.stamp, i)),
             Standing::Deferred => self.deferred.withdraw(i),
         }
+        slab[i].links_mut().prev = NOWHERE;
     }
 
     /// Sets `i`, which stands nowhere, aside until its retry.
     pub(crate) fn defer<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32, full: bool, now: Duration) {
         let links = slab[i].links_mut();
-        links.standing = Standing::Deferred;
+        links.prev = DEFERRED;
         self.deferred.defer(i, links.stamp, full, now);
     }
 

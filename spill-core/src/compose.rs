@@ -1,0 +1,39 @@
+//! Putting layers together by method calls, from storage upwards.
+
+use crate::{Buffer, BufferBuilder, Codec, Func, Key, MutableMapping, Result, Value};
+
+/// Builds a chain upwards from a mapping, each call one layer more. Implemented for all mappings; not to be
+/// implemented by hand.
+///
+/// ```
+/// use spill_core::{BufferBuilder, Compose, Lru, MutableMapping, Result};
+///
+/// let storage: Lru<u32, String> = BufferBuilder::new().alone()?;
+/// let numbers = storage
+///     .coded((
+///         |n: &u64| -> Result<String> { Ok(n.to_string()) },
+///         |s: String| -> Result<u64> { s.parse().map_err(|_| spill_core::Error::codec("decimal", s)) },
+///     ))
+///     .buffered(BufferBuilder::new().target(1 << 20))?;
+/// numbers.insert(1, 42)?;
+/// assert_eq!(numbers.get(&1)?, Some(42));
+/// # Ok::<_, spill_core::Error>(())
+/// ```
+pub trait Compose<K: Key, W: Value>: MutableMapping<K, W> + Sized {
+    /// A [`Func`] over this mapping: values of another type, through `codec`.
+    fn coded<V: Value, C: Codec<V, W>>(self, codec: C) -> Func<K, V, W, C, Self> {
+        Func::new(codec, self)
+    }
+
+    /// A [`Buffer`] over this mapping: values stay in RAM up to the target that `builder` sets.
+    ///
+    /// # Errors
+    /// As [`BufferBuilder::over`].
+    fn buffered(self, builder: BufferBuilder<K, W>) -> Result<Buffer<K, W, Self>>
+    where
+        Self: 'static,
+    {
+        builder.over(self)
+    }
+}
+impl<K: Key, W: Value, M: MutableMapping<K, W> + Sized> Compose<K, W> for M {}

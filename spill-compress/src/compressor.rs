@@ -1,0 +1,115 @@
+//! What makes the bytes of one frame fewer, and brings them back.
+
+use std::sync::Arc;
+
+use spill_core::{Error, ErrorKind, Result};
+
+/// Frames stored as they are.
+pub(crate) const NONE: u8 = 0;
+/// Frames in lz4's block format.
+pub(crate) const LZ4: u8 = 1;
+/// Frames in zstd's frame format.
+pub(crate) const ZSTD: u8 = 2;
+
+/// Compresses single frames. Usable as `dyn Compressor`; `Box` and `Arc` of one are compressors.
+///
+/// # For implementors
+///
+/// Both directions must do without panics whatever the bytes, and hold no lock while they work: they run on
+/// any number of threads at once.
+pub trait Compressor: Send + Sync + 'static {
+    /// The number that stored frames carry to say who compressed them. 0 to 127 belong to this crate, 128 to
+    /// 255 are free; a layer reads a number of the second kind only if its own compressor has it.
+    fn id(&self) -> u8;
+
+    /// The name that errors give, such as "lz4".
+    fn name(&self) -> &'static str;
+
+    /// Bytes of scratch memory that [`compress`](Self::compress) wants for a frame of `len` bytes, or 0 when
+    /// it would not make a frame of that length any smaller; it is not called then.
+    fn scratch_len(&self, len: usize) -> usize;
+
+    /// Compresses `frame` into the start of `scratch` and returns the number of bytes it took, or `None` when
+    /// they would not be fewer than the frame's.
+    ///
+    /// # Errors
+    /// When the compressor could not work, by lack of memory for example; not when the data resists.
+    fn compress(&self, frame: &[u8], scratch: &mut [u8]) -> Result<Option<usize>>;
+
+    /// The most bytes that `compressed` can become, told from its length or its first bytes alone. Asked
+    /// before memory is taken, so that a few damaged bytes cannot ask for gigabytes.
+    fn largest_output(&self, compressed: &[u8]) -> u64;
+
+    /// Decompresses `compressed` into all of `output`.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt) when the bytes are damaged or do not give exactly `output.len()` bytes.
+    fn decompress(&self, compressed: &[u8], output: &mut [u8]) -> Result<()>;
+}
+
+macro_rules! forward {
+    ($pointer:ident) => {
+        impl<C: Compressor + ?Sized> Compressor for $pointer<C> {
+            fn id(&self) -> u8 {
+                (**self).id()
+            }
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+            fn scratch_len(&self, len: usize) -> usize {
+                (**self).scratch_len(len)
+            }
+            fn compress(&self, frame: &[u8], scratch: &mut [u8]) -> Result<Option<usize>> {
+                (**self).compress(frame, scratch)
+            }
+            fn largest_output(&self, compressed: &[u8]) -> u64 {
+                (**self).largest_output(compressed)
+            }
+            fn decompress(&self, compressed: &[u8], output: &mut [u8]) -> Result<()> {
+                (**self).decompress(compressed, output)
+            }
+        }
+    };
+}
+forward!(Box);
+forward!(Arc);
+
+/// Stores every frame as it is. A layer with it still reads what other compressors wrote.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCompression;
+
+impl Compressor for NoCompression {
+    fn id(&self) -> u8 {
+        NONE
+    }
+    fn name(&self) -> &'static str {
+        "none"
+    }
+    fn scratch_len(&self, _len: usize) -> usize {
+        0
+    }
+    fn compress(&self, _frame: &[u8], _scratch: &mut [u8]) -> Result<Option<usize>> {
+        Ok(None)
+    }
+    fn largest_output(&self, compressed: &[u8]) -> u64 {
+        compressed.len() as u64
+    }
+    fn decompress(&self, compressed: &[u8], output: &mut [u8]) -> Result<()> {
+        if compressed.len() != output.len() {
+            return Err(damaged("none", expected_len(output.len()), format!("{} bytes", compressed.len())));
+        }
+        output.copy_from_slice(compressed);
+        Ok(())
+    }
+}
+
+/// The error for a stored frame that is not what `compressor` wrote.
+pub(crate) fn damaged(compressor: &str, expected: String, found: impl Into<String>) -> Error {
+    let location = format!("frame compressed by {compressor}");
+    ErrorKind::Corrupt { location, expected, found: found.into() }.into()
+}
+
+/// How errors put the length a frame should have had.
+pub(crate) fn expected_len(len: usize) -> String {
+    format!("{len} bytes when decompressed")
+}

@@ -1,0 +1,77 @@
+//! lz4, block format: fast both ways.
+
+use lz4_flex::block;
+use spill_core::Result;
+
+use crate::compressor::{Compressor, LZ4, damaged, expected_len};
+
+/// The longest input that lz4's block format allows (`LZ4_MAX_INPUT_SIZE` of the reference implementation).
+const LONGEST: usize = 0x7E00_0000;
+
+/// The shortest input in which a block may hold a match; shorter ones only grow.
+const SHORTEST: usize = 13;
+
+/// A byte of a block can stand for at most this many bytes: match lengths go on by up to 255 a byte.
+const MAX_RATIO: u64 = 255;
+
+/// lz4 in its block format. Frames beyond about 2.1 GB, which the format does not allow, are stored as they
+/// are.
+///
+/// A frame needs scratch memory of 1.1 times its length while it is compressed; only as much of it is touched
+/// as the result takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lz4;
+
+impl Compressor for Lz4 {
+    fn id(&self) -> u8 {
+        LZ4
+    }
+
+    fn name(&self) -> &'static str {
+        "lz4"
+    }
+
+    fn scratch_len(&self, len: usize) -> usize {
+        if (SHORTEST..=LONGEST).contains(&len) { block::get_maximum_output_size(len) } else { 0 }
+    }
+
+    fn compress(&self, frame: &[u8], scratch: &mut [u8]) -> Result<Option<usize>> {
+        // The one error there is says that the scratch is too short, so the frame is stored as it is.
+        Ok(block::compress_into(frame, scratch).ok().filter(|len| *len < frame.len()))
+    }
+
+    fn largest_output(&self, compressed: &[u8]) -> u64 {
+        (compressed.len() as u64).saturating_mul(MAX_RATIO)
+    }
+
+    fn decompress(&self, compressed: &[u8], output: &mut [u8]) -> Result<()> {
+        match block::decompress_into(compressed, output) {
+            Ok(len) if len == output.len() => Ok(()),
+            Ok(len) => Err(damaged("lz4", expected_len(output.len()), format!("{len} bytes"))),
+            Err(error) => Err(damaged("lz4", expected_len(output.len()), error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_on_expansion_holds_for_the_most_compressible_data() {
+        for len in [SHORTEST, 100, 1000, 1 << 20, 10 << 20] {
+            let frame = vec![0; len];
+            let mut scratch = vec![0; Lz4.scratch_len(len)];
+            if let Some(n) = Lz4.compress(&frame, &mut scratch).unwrap() {
+                assert!(Lz4.largest_output(&scratch[..n]) >= len as u64, "{len} bytes became {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn frames_that_lz4_cannot_shrink_for_their_length_are_not_tried() {
+        assert_eq!(Lz4.scratch_len(0), 0);
+        assert_eq!(Lz4.scratch_len(SHORTEST - 1), 0);
+        assert_eq!(Lz4.scratch_len(LONGEST + 1), 0);
+    }
+}

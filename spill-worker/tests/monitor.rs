@@ -1,0 +1,354 @@
+//! The monitor on its real threads. Every step waits for an event of the step before; nothing sleeps.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use spill_core::{Error, ErrorKind, ManualClock, ManualEvict, Result};
+use spill_worker::{MemoryLimit, MemoryMonitor, MonitorBuilder, State, SystemMemory, Thresholds};
+
+/// Readings come when a test asks for them.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// What a test waits for at most before it fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A clock that stands still: without time there is no slope, and no reading comes early because of one.
+fn still() -> Arc<ManualClock> {
+    Arc::default()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Read(u64),
+    Evicted,
+    Paused,
+    Resumed,
+}
+
+/// A process whose memory the test sets; half of it is in pairs of 5.
+#[derive(Clone)]
+struct Process {
+    memory: Arc<AtomicU64>,
+    evictions: Arc<AtomicU64>,
+    events: Sender<Event>,
+}
+
+impl Process {
+    fn new() -> (Self, Receiver<Event>) {
+        let (events, receiver) = channel();
+        (Process { memory: Arc::default(), evictions: Arc::default(), events }, receiver)
+    }
+
+    fn set(&self, memory: u64) {
+        self.memory.store(memory, SeqCst);
+    }
+
+    /// A test that has seen enough listens no longer.
+    fn tell(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    /// A monitor of this process with a limit of 100 KiB and pairs of 5 KiB.
+    fn monitor(&self) -> MonitorBuilder {
+        let limit = MemoryLimit::from_bytes(100 << 10, &SystemMemory::from_bytes(1 << 30)).unwrap();
+        let (source, pause, resume) = (self.clone(), self.clone(), self.clone());
+        MemoryMonitor::builder(limit)
+            .interval(NEVER)
+            .clock(still())
+            .source(move || {
+                let memory = source.memory.load(SeqCst);
+                source.tell(Event::Read(memory));
+                Ok(memory << 10)
+            })
+            .on_pause(move || pause.tell(Event::Paused))
+            .on_resume(move || resume.tell(Event::Resumed))
+    }
+}
+
+impl ManualEvict for Process {
+    fn evict(&self) -> i64 {
+        self.memory.fetch_sub(5, SeqCst);
+        self.evictions.fetch_add(1, SeqCst);
+        self.tell(Event::Evicted);
+        5 << 10
+    }
+    fn fast(&self) -> bool {
+        true
+    }
+}
+
+/// Waits for an event, passing over others.
+#[track_caller]
+fn wait_for(events: &Receiver<Event>, event: Event) {
+    while events.recv_timeout(PATIENCE).unwrap() != event {}
+}
+
+/// W06: above `spill` the evictor evicts until process memory is down to `target`.
+#[test]
+fn high_process_memory_is_brought_down_to_the_target() {
+    let (process, events) = Process::new();
+    process.set(65);
+    let monitor = process.monitor().data(Arc::new(process.clone())).start().unwrap();
+    wait_for(&events, Event::Read(65));
+    assert_eq!(process.evictions.load(SeqCst), 0, "between target and spill nothing is evicted");
+
+    process.set(75);
+    monitor.sample_now();
+    for memory in [75, 70, 65, 60] {
+        wait_for(&events, Event::Read(memory));
+    }
+    monitor.stop();
+    let status = monitor.status();
+    assert_eq!((status.evictions, status.evicted_bytes), (3, 15 << 10));
+    assert_eq!(process.memory.load(SeqCst), 60);
+    assert_eq!((status.samples, status.last_reading), (2, Some(75 << 10)));
+    assert_eq!(status.state, State::Running);
+}
+
+/// W07: callbacks come once for each change, after the state says so.
+#[test]
+fn pause_and_resume_are_called_once_for_each_change() {
+    let (process, events) = Process::new();
+    let monitor = process.monitor().start().unwrap();
+    wait_for(&events, Event::Read(0));
+    for (memory, called, state) in [
+        (80, None, State::Running),
+        (81, Some(Event::Paused), State::Paused),
+        (95, None, State::Paused),
+        (79, Some(Event::Resumed), State::Running),
+    ] {
+        process.set(memory);
+        monitor.sample_now();
+        wait_for(&events, Event::Read(memory));
+        if let Some(event) = called {
+            assert_eq!(events.recv_timeout(PATIENCE).unwrap(), event);
+            assert_eq!(monitor.state(), state, "at {memory}");
+        }
+    }
+    monitor.stop();
+    assert_eq!(events.try_recv().ok(), None, "no call without a change");
+    assert_eq!(process.evictions.load(SeqCst), 0, "nothing is evicted without a mapping");
+}
+
+/// W04: where one reading asks for both, the pause comes first and eviction then.
+#[test]
+fn the_pause_comes_before_the_eviction() {
+    let (process, events) = Process::new();
+    let monitor = process.monitor().data(Arc::new(process.clone())).start().unwrap();
+    wait_for(&events, Event::Read(0));
+    process.set(90);
+    monitor.sample_now();
+    wait_for(&events, Event::Read(90));
+    assert_eq!(events.recv_timeout(PATIENCE).unwrap(), Event::Paused);
+    wait_for(&events, Event::Evicted);
+    monitor.stop();
+}
+
+/// A mapping whose eviction takes until the test lets it end.
+struct Stuck {
+    begun: Sender<()>,
+    release: Mutex<Receiver<()>>,
+}
+
+impl ManualEvict for Stuck {
+    fn evict(&self) -> i64 {
+        let _ = self.begun.send(());
+        let _ = self.release.lock().recv();
+        -1
+    }
+    fn fast(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_pause_does_not_wait_for_an_eviction_that_takes_long() {
+    let (process, events) = Process::new();
+    let (begun, evicting) = channel();
+    let (release, released) = channel();
+    let monitor =
+        process.monitor().data(Arc::new(Stuck { begun, release: Mutex::new(released) })).start().unwrap();
+    process.set(75);
+    monitor.sample_now();
+    evicting.recv_timeout(PATIENCE).unwrap();
+
+    process.set(90);
+    monitor.sample_now();
+    wait_for(&events, Event::Paused);
+    process.set(50);
+    monitor.sample_now();
+    wait_for(&events, Event::Resumed);
+
+    release.send(()).unwrap();
+    monitor.stop();
+    assert_eq!(monitor.status().failed_rounds, 1);
+}
+
+/// W08: with `spill` and `pause` off, nothing acts on process memory.
+#[test]
+fn with_spill_and_pause_off_nothing_is_done() {
+    let (process, events) = Process::new();
+    process.set(99);
+    let off = Thresholds::new().spill(None).pause(None);
+    let monitor = process.monitor().thresholds(off).data(Arc::new(process.clone())).start().unwrap();
+    for _ in 0..3 {
+        wait_for(&events, Event::Read(99));
+        monitor.sample_now();
+    }
+    monitor.stop();
+    assert_eq!(process.evictions.load(SeqCst), 0);
+    assert_eq!(monitor.state(), State::Running);
+    assert!(events.try_iter().all(|event| event == Event::Read(99)));
+}
+
+#[test]
+fn a_source_that_fails_or_panics_is_asked_again() {
+    let (asked, events) = channel();
+    let asked = Mutex::new((0, asked));
+    let source = move || -> Result<u64> {
+        let mut asked = asked.lock();
+        asked.0 += 1;
+        let _ = asked.1.send(asked.0);
+        match asked.0 {
+            1 => Err(Error::config("memory", "nothing", "a reading")),
+            2 => std::panic::panic_any("asked to panic"),
+            _ => Ok(7),
+        }
+    };
+    let monitor = MemoryMonitor::builder(MemoryLimit::NONE).interval(NEVER).source(source).start().unwrap();
+    for n in 1..=3 {
+        assert_eq!(events.recv_timeout(PATIENCE).unwrap(), n);
+        monitor.sample_now();
+    }
+    assert_eq!(events.recv_timeout(PATIENCE).unwrap(), 4);
+    monitor.stop();
+    let status = monitor.status();
+    assert_eq!((status.failed_readings, status.last_reading), (2, Some(7)));
+}
+
+#[test]
+fn a_callback_that_panics_does_not_end_the_monitor() {
+    let (process, events) = Process::new();
+    let monitor = process.monitor().on_pause(|| std::panic::panic_any("asked to panic")).start().unwrap();
+    process.set(90);
+    monitor.sample_now();
+    wait_for(&events, Event::Read(90));
+    process.set(10);
+    monitor.sample_now();
+    wait_for(&events, Event::Resumed);
+    monitor.stop();
+}
+
+#[test]
+fn a_monitor_stops_while_it_waits_for_the_next_reading() {
+    let (process, events) = Process::new();
+    let monitor = process.monitor().data(Arc::new(process.clone())).start().unwrap();
+    wait_for(&events, Event::Read(0));
+    monitor.stop();
+    monitor.stop();
+    drop(monitor);
+    drop(process);
+    // The threads held the other senders.
+    while let Ok(event) = events.recv_timeout(PATIENCE) {
+        assert_eq!(event, Event::Read(0));
+    }
+}
+
+#[test]
+fn a_callback_may_stop_and_drop_the_monitor() {
+    let (process, events) = Process::new();
+    let slot: Arc<OnceLock<Mutex<Option<MemoryMonitor>>>> = Arc::default();
+    let (inner, done) = (Arc::clone(&slot), process.events.clone());
+    let stop = move || {
+        let monitor = inner.wait().lock().take().unwrap();
+        monitor.stop();
+        drop(monitor);
+        let _ = done.send(Event::Paused);
+    };
+    process.set(90);
+    let monitor = process.monitor().on_pause(stop).data(Arc::new(process.clone())).start().unwrap();
+    assert!(slot.set(Mutex::new(Some(monitor))).is_ok());
+    wait_for(&events, Event::Paused);
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let (process, _events) = Process::new();
+    let thresholds = Thresholds::new().spill(Some(70.0));
+    for builder in [process.monitor().thresholds(thresholds), process.monitor().interval(Duration::ZERO)] {
+        let error = builder.start().map(|_| ()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Config { .. }), "{error}");
+    }
+}
+
+/// Real process memory: what a mapping holds shrinks by eviction, and the system sees it.
+#[cfg(target_os = "linux")]
+mod process_memory {
+    use spill_worker::{MemorySource, ProcessMemory};
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Larger than any threshold below which glibc keeps freed memory for itself (32 MiB).
+    const CHUNK: u64 = 40 * MIB;
+
+    /// Touched memory in chunks, which says that they weigh a tenth of what they do.
+    struct Hoard(Mutex<Vec<Vec<u8>>>);
+
+    impl ManualEvict for Hoard {
+        fn evict(&self) -> i64 {
+            self.0.lock().pop().map_or(-1, |chunk| chunk.len() as i64 / 10)
+        }
+        fn fast(&self) -> bool {
+            !self.0.lock().is_empty()
+        }
+    }
+
+    fn touched(bytes: u64) -> Vec<u8> {
+        vec![1; usize::try_from(bytes).unwrap()]
+    }
+
+    /// S10, S11: managed memory stays below its target and weighs a tenth of what it says; memory outside of
+    /// the mapping grows until the process is above 70%; values are evicted until it is below 60%.
+    #[test]
+    fn unmanaged_growth_is_answered_by_eviction_until_the_target() {
+        let process = Arc::new(ProcessMemory::open().unwrap());
+        let hoard = Arc::new(Hoard(Mutex::new((0..8).map(|_| touched(CHUNK)).collect())));
+        // With the hoard the process is at half of the limit.
+        let limit = 2 * process.read().unwrap();
+        let (readings, events) = channel();
+        let source = Arc::clone(&process);
+        let monitor = MemoryMonitor::builder(
+            MemoryLimit::from_bytes(limit, &SystemMemory::from_bytes(u64::MAX)).unwrap(),
+        )
+        .interval(NEVER)
+        .clock(still())
+        .data(Arc::clone(&hoard) as Arc<dyn ManualEvict>)
+        .source(move || {
+            let memory = source.read()?;
+            let _ = readings.send(memory);
+            Ok(memory)
+        })
+        .start()
+        .unwrap();
+        events.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(hoard.0.lock().len(), 8, "at half of the limit nothing is evicted");
+
+        let leak = touched(limit / 4);
+        monitor.sample_now();
+        while events.recv_timeout(PATIENCE).unwrap() <= limit / 10 * 7 {}
+        while events.recv_timeout(PATIENCE).unwrap() > limit / 10 * 6 {}
+        monitor.stop();
+        let left = hoard.0.lock().len() as u64;
+        assert!((1..8).contains(&left), "{left} chunks left");
+        assert_eq!(monitor.status().evictions, 8 - left);
+        assert!(process.read().unwrap() <= limit / 10 * 6 + MIB);
+        drop(leak);
+    }
+}

@@ -1,6 +1,6 @@
 //! Putting layers together by method calls, from storage upwards.
 
-use crate::{Buffer, BufferBuilder, Codec, Func, Key, MutableMapping, Result, Value};
+use crate::{Buffer, BufferBuilder, Cache, Codec, Func, Key, KeyMap, MutableMapping, Result, Value};
 
 /// Builds a chain upwards from a mapping, each call one layer more. Implemented for all mappings; not to be
 /// implemented by hand.
@@ -34,6 +34,24 @@ pub trait Compose<K: Key, W: Value>: MutableMapping<K, W> + Sized {
         Self: 'static,
     {
         builder.over(self)
+    }
+
+    /// A [`Cache`] over this mapping: `cache` answers the reads that it can.
+    fn cached<C: MutableMapping<K, W>>(self, cache: C) -> Cache<K, W, Self, C> {
+        Cache::new(self, cache)
+    }
+
+    /// A [`KeyMap`] over this mapping: other keys, translated by `to`, and back by `from`.
+    ///
+    /// # Errors
+    /// As [`KeyMap::new`].
+    fn keyed<L, F, G>(self, to: F, from: G) -> Result<KeyMap<L, K, W, F, G, Self>>
+    where
+        L: Key,
+        F: Fn(&L) -> K + Send + Sync + 'static,
+        G: Fn(&K) -> Result<L> + Send + Sync + 'static,
+    {
+        KeyMap::new(to, from, self)
     }
 }
 impl<K: Key, W: Value, M: MutableMapping<K, W> + Sized> Compose<K, W> for M {}

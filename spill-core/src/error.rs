@@ -112,6 +112,12 @@ pub enum ErrorKind {
         /// The panic's message.
         message: String,
     },
+    /// A key that had to be there is absent, where the caller asked for all or an error.
+    #[error("key number {index} of those asked for is absent")]
+    Absent {
+        /// Its place among the keys asked for, from zero.
+        index: usize,
+    },
     /// The mapping was closed.
     #[error("{what} is closed")]
     Closed {

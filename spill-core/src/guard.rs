@@ -31,6 +31,31 @@ pub(crate) fn panicked(during: &'static str, payload: Box<dyn Any + Send>) -> Er
     ErrorKind::Panicked { during, message }.into()
 }
 
+/// Runs a call that answers for each of `count` keys: all of them get the error of a panic, and those that a
+/// mapping forgot get an error that says so.
+pub(crate) fn guarded_many<T>(
+    during: &'static str,
+    count: usize,
+    f: impl FnOnce() -> Vec<Result<T>>,
+) -> Vec<Result<T>> {
+    let mut results = match guarded(during, || Ok(f())) {
+        Ok(results) => results,
+        Err(error) => return (0..count).map(|_| Err(error.clone())).collect(),
+    };
+    let given = results.len();
+    results.truncate(count);
+    results.resize_with(count, || {
+        Err(ErrorKind::Backend {
+            name: "mapping",
+            location: during.to_owned(),
+            status: format!("{given} results for a batch of {count}"),
+            transient: false,
+        }
+        .into())
+    });
+    results
+}
+
 /// How long one cause stays quiet after it was logged (as Dask logs a failing spill, PARITY B06).
 const QUIET: Duration = Duration::from_secs(10);
 

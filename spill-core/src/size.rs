@@ -46,7 +46,7 @@ impl SubAssign for SpilledSize {
 pub struct Usage {
     /// Keys present.
     pub count: usize,
-    /// Weight of the values in fast memory, those being written included.
+    /// Weight of the values that this mapping and those below it hold in RAM, those being written included.
     pub fast: u64,
     /// The values whose only copy is in storage. Copies kept beside a value in fast memory are not counted.
     pub spilled: SpilledSize,

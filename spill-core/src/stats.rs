@@ -71,6 +71,34 @@ pub struct Stats {
     pub decode: Step,
 }
 
+impl std::ops::Add for Stats {
+    type Output = Self;
+    /// The sums of two mappings that stand side by side.
+    fn add(self, other: Self) -> Self {
+        Stats {
+            hits: self.hits + other.hits,
+            misses: self.misses + other.misses,
+            evictions: self.evictions + other.evictions,
+            evicted_bytes: self.evicted_bytes + other.evicted_bytes,
+            clean_evictions: self.clean_evictions + other.clean_evictions,
+            promotions: self.promotions + other.promotions,
+            cancelled: self.cancelled + other.cancelled,
+            failures: self.failures + other.failures,
+            deferred: self.deferred + other.deferred,
+            fast_count: self.fast_count + other.fast_count,
+            fast_bytes: self.fast_bytes + other.fast_bytes,
+            slow_count: self.slow_count + other.slow_count,
+            slow_bytes: self.slow_bytes + other.slow_bytes,
+            encode: self.encode + other.encode,
+            compress: self.compress + other.compress,
+            write: self.write + other.write,
+            read: self.read + other.read,
+            decompress: self.decompress + other.decompress,
+            decode: self.decode + other.decode,
+        }
+    }
+}
+
 /// Sums one [`Step`] from any thread. A layer holds one for each thing it does.
 #[derive(Debug, Default)]
 pub struct Meter {

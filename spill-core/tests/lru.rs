@@ -1,4 +1,5 @@
 //! `Lru` and the order in which a buffer evicts: zict's rules, row by row.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};

@@ -174,7 +174,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             }
             Err(error) => (Landing::LoadFailed(error.clone()), payload.is_none(), None),
         };
-        let shrink = state.above(state.target);
+        let shrink = loaded.is_ok() && state.above(state.target);
         let ended = state.end(&self.slow, i, may_go_on, landing, None);
         drop(state);
         drop(left);

@@ -41,6 +41,7 @@ pub(super) enum Reading {
 
 impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     /// The state, unless the buffer is closed.
+    #[inline(always)]
     pub(super) fn open(&self) -> Result<MutexGuard<'_, State<K, V>>> {
         let state = self.state.lock();
         if state.closed { Err(ErrorKind::Closed { what: "the buffer" }.into()) } else { Ok(state) }
@@ -53,25 +54,28 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     #[inline]
     pub(super) fn get(&self, key: &K, reading: Reading) -> Result<Option<V>> {
         let mut state = self.open()?;
-        if let Some(i) = state.table.find(key)
+        if reading == Reading::Use {
+            if let Some(value) = state.table.find_used(key, |slot| slot.value.clone()) {
+                state.counts.hits += 1;
+                return Ok(Some(value));
+            }
+        } else if let Some(i) = state.table.find(key)
             && let Some(value) = &state.table[i].item.value
         {
-            let value = value.clone();
-            if reading == Reading::Use {
-                state.table.touch(i);
-                state.counts.hits += 1;
-            }
-            return Ok(Some(value));
+            return Ok(Some(value.clone()));
         }
-        drop(state);
-        self.get_slow(key, reading)
+        self.get_slow(state, key, reading)
     }
 
     /// [`get`](Self::get) of a key that had no value in fast memory a moment ago.
-    #[cold]
-    fn get_slow(&self, key: &K, reading: Reading) -> Result<Option<V>> {
+    #[inline(never)]
+    fn get_slow<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<K, V>>,
+        key: &K,
+        reading: Reading,
+    ) -> Result<Option<V>> {
         loop {
-            let mut state = self.open()?;
             let i = match state.table.find(key) {
                 Some(i) => {
                     let slot = &state.table[i].item;
@@ -87,7 +91,10 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                     match signal.wait() {
                         Landing::Served(value) => return Ok(Some(value)),
                         Landing::Failed(error) => return Err(error),
-                        Landing::StartOver | Landing::LoadFailed(_) => continue,
+                        Landing::StartOver | Landing::LoadFailed(_) => {
+                            state = self.open()?;
+                            continue;
+                        }
                     }
                 }
                 None if !self.slow.contains_key(key) => return Ok(None),
@@ -99,6 +106,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             if let Some(value) = self.read(i, key, reading)? {
                 return Ok(Some(value));
             }
+            state = self.open()?;
         }
     }
 

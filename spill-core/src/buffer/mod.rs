@@ -1,12 +1,14 @@
 //! `Buffer`: fast memory over slow memory, one mapping.
 //!
 //! `slot.rs` holds the states of one key and all transitions; `state.rs` what the lock guards; `core.rs`,
-//! `spill.rs` and `compute.rs` what callers do around them; `writers.rs` the threads.
+//! `spill.rs`, `compute.rs` and `inline.rs` what callers do around them; `writers.rs` the threads.
 
 mod builder;
 mod compute;
 mod core;
 mod flight;
+#[cfg(feature = "tokio")]
+mod inline;
 mod lru;
 mod observe;
 mod slot;
@@ -18,6 +20,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use builder::{BufferBuilder, Overflow};
+#[cfg(feature = "tokio")]
+pub(crate) use inline::Attempt;
 pub use lru::Lru;
 use lru::Nothing;
 

@@ -49,6 +49,12 @@ pub(crate) struct Slot<V> {
     pub(crate) copy: SlowCopy,
 }
 
+impl<V> Default for Slot<V> {
+    fn default() -> Self {
+        Self::new(SlowCopy::Absent)
+    }
+}
+
 impl<V> Slot<V> {
     /// A slot without a value or flight.
     pub(crate) fn new(copy: SlowCopy) -> Self {

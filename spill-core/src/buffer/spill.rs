@@ -202,7 +202,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         let clean: Vec<(u32, K)> = {
             let mut state = self.state.lock();
             let slots = state.begin_clean(CLEAN_AT_A_TIME);
-            slots.into_iter().map(|i| (i, state.table[i].key.clone())).collect()
+            slots.into_iter().map(|i| (i, state.table.key(i).clone())).collect()
         };
         clean.into_iter().filter(|(i, key)| self.remove_copy(*i, key, None)).count()
     }
@@ -214,7 +214,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             return;
         }
         if let Some(i) = state.begin_stale(|| self.clock.now()) {
-            let key = state.table[i].key.clone();
+            let key = state.table.key(i).clone();
             drop(state);
             self.remove_copy(i, &key, None);
         }
@@ -229,6 +229,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             .collect();
         let outcomes = guarded("spilling a batch", || Ok(self.slow.insert_many(pairs)));
         let mut outcomes = outcomes.map(Vec::into_iter);
+        let mut room = false; // was made since the batch was refused
         for spill in batch {
             let outcome = if spill.clean {
                 self.write(&spill)
@@ -242,7 +243,11 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                     Err(error) => Err(error.clone()),
                 };
                 match first {
-                    Err(error) if error.is_full() && self.drop_clean_copies() > 0 => self.write(&spill),
+                    Err(error) if error.is_full() && (room || self.drop_clean_copies() > 0) => {
+                        let outcome = self.write(&spill);
+                        room = !outcome.as_ref().is_err_and(Error::is_full);
+                        outcome
+                    }
                     Err(error) => Err(error),
                     Ok(()) => self.observers.evicted(&spill.key, &spill.value),
                 }
@@ -260,7 +265,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         let dirty: Vec<K> = {
             let state = self.state.lock();
             let dirty = |slot: &Slot<V>| slot.value.is_some() && slot.copy != SlowCopy::Clean;
-            state.table.iter().filter(|(_, e)| dirty(&e.item)).map(|(_, e)| e.key.clone()).collect()
+            state.table.iter().filter(|(.., slot)| dirty(slot)).map(|(_, key, _)| key.clone()).collect()
         };
         let mut first_error = None;
         for key in dirty {

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 
 use super::flight::{Landing, Signal};
 use super::slot::{Flight, Settled, Slot, SlowCopy};
-use crate::table::{Entry, Standing, Table};
+use crate::table::{Standing, Table};
 use crate::{Key, MutableMapping, SpilledSize, Value};
 
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) struct State<K, V> {
     pub(super) writers: usize,
     pub(super) stopping: bool,
     signals: HashMap<u32, Arc<Signal<V>>>,
-    /// Slots in flight.
+    /// Slots in flight that have a value, for an evicter that finds nothing else to wait for.
     flying: BTreeSet<u32>,
     /// Idle slots whose slow copy is Stale: its removal failed and is tried again.
     stale: BTreeSet<u32>,
@@ -127,7 +127,19 @@ impl<K: Key, V: Value> State<K, V> {
     /// The bookkeeping of a flight that begins.
     pub(super) fn take_off(&mut self, i: u32) {
         self.table.withdraw(i);
-        self.flying.insert(i);
+        if self.slot(i).value.is_some() {
+            self.flying.insert(i);
+        }
+        if !self.stale.is_empty() {
+            self.stale.remove(&i);
+        }
+    }
+
+    /// The bookkeeping of a flight that ended.
+    fn land(&mut self, i: u32) {
+        if !self.flying.is_empty() {
+            self.flying.remove(&i);
+        }
         if !self.stale.is_empty() {
             self.stale.remove(&i);
         }
@@ -163,6 +175,9 @@ impl<K: Key, V: Value> State<K, V> {
         self.table.withdraw(i);
         self.table.touch(i);
         let ended = if self.slot(i).flight.is_some() {
+            if present {
+                self.flying.insert(i);
+            }
             self.track_copy(slow, i);
             Ended { remove: false, _garbage: (None, None) }
         } else {
@@ -206,14 +221,13 @@ impl<K: Key, V: Value> State<K, V> {
                 self.track_copy(slow, i);
             }
             Settled::Free => {
-                self.flying.remove(&i);
-                self.stale.remove(&i);
+                self.land(i);
                 self.untrack_copy(i);
                 let (key, slot) = self.table.remove(i);
-                ended._garbage = (slot.value, Some(key));
+                ended._garbage = (slot.value, key);
             }
             Settled::Keep => {
-                self.flying.remove(&i);
+                self.land(i);
                 self.track_copy(slow, i);
                 let slot = &self.table[i].item;
                 if slot.copy == SlowCopy::Stale {
@@ -254,7 +268,7 @@ impl<K: Key, V: Value> State<K, V> {
         };
         self.begin(i, Flight::Writing);
         self.writing_bytes += weight;
-        Ok(Spill { slot: i, key: self.table[i].key.clone(), value, weight, clean })
+        Ok(Spill { slot: i, key: self.table.key(i).clone(), value, weight, clean })
     }
 
     /// R5. Writing ended. Says whether the pair left, and whether it was superseded.
@@ -340,15 +354,12 @@ impl<K: Key, V: Value> State<K, V> {
         now: impl FnOnce() -> Duration,
     ) -> Ended<K, V> {
         self.slot(i).removed(gone.is_some());
+        self.untrack_copy(i); // a failed removal may have been applied: `end` asks what is there
         match gone {
             None => self.stale_retry = now() + STALE_RETRY,
-            Some(freed) => {
-                self.untrack_copy(i);
-                // what a failed spill left behind was no room before it
-                if freed && failed.is_none() {
-                    self.table.room_returned();
-                }
-            }
+            // what a failed spill left behind was no room before it
+            Some(freed) if freed && failed.is_none() => self.table.room_returned(),
+            Some(_) => {}
         }
         self.end(slow, i, false, Landing::StartOver, failed)
     }
@@ -385,7 +396,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// Keeps `copies` true after the slot's copy or value changed.
     fn track_copy<S: MutableMapping<K, V>>(&mut self, slow: &S, i: u32) {
-        let Entry { key, item: slot, .. } = &self.table[i];
+        let (key, slot) = (self.table.key(i), &self.table[i].item);
         let beside = match slot.copy {
             SlowCopy::Absent => false,
             SlowCopy::Clean => slot.value.is_some(),
@@ -418,8 +429,8 @@ impl<K: Key, V: Value> State<K, V> {
         let mut keys: Vec<_> = self
             .table
             .iter()
-            .filter(|(_, e)| e.item.value.is_some())
-            .map(|(i, e)| (self.table.stamp(i), e.key.clone()))
+            .filter(|(_, _, slot)| slot.value.is_some())
+            .map(|(i, key, _)| (self.table.stamp(i), key.clone()))
             .collect();
         keys.sort_unstable_by_key(|&(stamp, _)| std::cmp::Reverse(stamp));
         keys.into_iter().map(|(_, key)| key).collect()
@@ -428,7 +439,7 @@ impl<K: Key, V: Value> State<K, V> {
     /// A walk over the keys begins: those present in the table.
     pub(super) fn begin_walk(&mut self) -> Vec<K> {
         self.walks += 1;
-        self.table.iter().filter(|(_, e)| e.item.present()).map(|(_, e)| e.key.clone()).collect()
+        self.table.iter().filter(|(.., slot)| slot.present()).map(|(_, key, _)| key.clone()).collect()
     }
 
     /// The walk has read slow memory's keys: those that moved to fast memory meanwhile.

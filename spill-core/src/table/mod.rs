@@ -21,9 +21,16 @@ use slab::Slab;
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Entry<K, T> {
-    pub(crate) key: K,
+    /// `None` while the place is free.
+    key: Option<K>,
     pub(crate) item: T,
     links: Links,
+}
+
+impl<K, T: Default> Default for Entry<K, T> {
+    fn default() -> Self {
+        Entry { key: None, item: T::default(), links: Links::default() }
+    }
 }
 
 impl<K, T> Linked for Entry<K, T> {
@@ -43,7 +50,7 @@ pub(crate) struct Table<K, T> {
     order: Order,
 }
 
-impl<K: Key, T> Table<K, T> {
+impl<K: Key, T: Default> Table<K, T> {
     pub(crate) fn new() -> Self {
         Table {
             index: HashTable::new(),
@@ -56,24 +63,33 @@ impl<K: Key, T> Table<K, T> {
     #[inline]
     pub(crate) fn find(&self, key: &K) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |&i| self.slab[i].key == *key).copied()
+        self.index.find(hash, |&i| self.slab[i].key.as_ref() == Some(key)).copied()
+    }
+
+    /// What `look` finds in the item of `key`; if it finds anything, that counts as a use.
+    #[inline]
+    pub(crate) fn find_used<R>(&mut self, key: &K, look: impl FnOnce(&T) -> Option<R>) -> Option<R> {
+        let i = self.find(key)?;
+        let found = look(&self.slab[i].item)?;
+        self.order.touch(&mut self.slab, i);
+        Some(found)
     }
 
     /// Adds `key`, which must be absent, as the most recently used; it stands nowhere yet.
     pub(crate) fn insert(&mut self, key: K, item: T) -> u32 {
         let hash = self.hasher.hash_one(&key);
         let links = Links::new(self.order.stamp());
-        let i = self.slab.insert(Entry { key, item, links });
+        let i = self.slab.insert(Entry { key: Some(key), item, links });
         let Table { index, hasher, slab, .. } = self;
-        index.insert_unique(hash, i, |&i| hasher.hash_one(&slab[i].key));
+        index.insert_unique(hash, i, |&i| hasher.hash_one(key_of(slab, i)));
         i
     }
 
     /// Frees the entry. Its key and item are given back to be dropped where no lock is held.
-    pub(crate) fn remove(&mut self, i: u32) -> (K, T) {
+    pub(crate) fn remove(&mut self, i: u32) -> (Option<K>, T) {
         self.order.withdraw(&mut self.slab, i);
         self.order.deferred.forget(i);
-        let hash = self.hasher.hash_one(&self.slab[i].key);
+        let hash = self.hasher.hash_one(key_of(&self.slab, i));
         if let Ok(found) = self.index.find_entry(hash, |&j| j == i) {
             found.remove();
         }
@@ -81,8 +97,12 @@ impl<K: Key, T> Table<K, T> {
         (entry.key, entry.item)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Entry<K, T>)> {
-        self.slab.iter()
+    pub(crate) fn key(&self, i: u32) -> &K {
+        key_of(&self.slab, i)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &K, &T)> {
+        self.slab.iter().filter_map(|(i, entry)| Some((i, entry.key.as_ref()?, &entry.item)))
     }
 
     /// Counts a use of `i`.
@@ -140,6 +160,13 @@ impl<K: Key, T> Table<K, T> {
 
     pub(crate) fn deferred(&self) -> usize {
         self.order.deferred.len()
+    }
+}
+
+fn key_of<K, T: Default>(slab: &Slab<Entry<K, T>>, i: u32) -> &K {
+    match &slab[i].key {
+        Some(key) => key,
+        None => unreachable!("an index outlived its slot"),
     }
 }
 

@@ -25,14 +25,20 @@ pub(crate) struct Links {
     next: u32,
 }
 
-/// In place of `prev`: the slot is not in the list.
+/// In place of `prev`: the slot is not in the list. All indices are below these.
 const NOWHERE: u32 = NIL - 1;
 const HEAVY: u32 = NIL - 2;
 const DEFERRED: u32 = NIL - 3;
 
+impl Default for Links {
+    fn default() -> Self {
+        Links { stamp: 0, prev: NOWHERE, next: NIL }
+    }
+}
+
 impl Links {
     pub(crate) fn new(stamp: u64) -> Self {
-        Links { stamp, prev: NOWHERE, next: NIL }
+        Links { stamp, ..Links::default() }
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -74,27 +80,42 @@ impl Order {
 
     /// Counts a use of `i`.
     #[inline]
-    pub(crate) fn touch<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32) {
-        let stamp = self.stamp();
+    pub(crate) fn touch<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32) {
+        self.last_stamp += 1;
+        let (stamp, head) = (self.last_stamp, self.head);
         let links = slab[i].links_mut();
-        let old = std::mem::replace(&mut links.stamp, stamp);
-        match links.standing() {
-            Standing::Recent if self.head == i => {}
-            Standing::Recent => {
-                self.unlink(slab, i);
-                self.link_after(slab, i, NIL);
+        let (prev, next) = (links.prev, links.next);
+        if prev < DEFERRED {
+            // in the list and not at its front
+            *links = Links { stamp, prev: NIL, next: head };
+            slab[prev].links_mut().next = next;
+            match next {
+                NIL => self.tail = prev,
+                _ => slab[next].links_mut().prev = prev,
             }
-            Standing::Nowhere => {}
-            Standing::Heavy => {
+            slab[head].links_mut().prev = i;
+            self.head = i;
+        } else {
+            let old = std::mem::replace(&mut links.stamp, stamp);
+            self.touch_unlinked(prev, i, old, stamp);
+        }
+    }
+
+    /// The rest of `touch` for a slot that stands at the front or beside the list.
+    #[cold]
+    fn touch_unlinked(&mut self, standing: u32, i: u32, old: u64, stamp: u64) {
+        match standing {
+            HEAVY => {
                 self.heavy.remove(&(old, i));
                 self.heavy.insert((stamp, i));
             }
-            Standing::Deferred => self.deferred.touch(i, stamp),
+            DEFERRED => self.deferred.touch(i, stamp),
+            _ => {}
         }
     }
 
     /// Puts `i`, which stands nowhere, where its stamp belongs. Nearly always that is the front.
-    pub(crate) fn place<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32, heavy: bool) {
+    pub(crate) fn place<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32, heavy: bool) {
         let stamp = slab[i].links().stamp;
         if heavy {
             slab[i].links_mut().prev = HEAVY;
@@ -111,7 +132,7 @@ impl Order {
     }
 
     /// Takes `i` out of the order, wherever it stands.
-    pub(crate) fn withdraw<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32) {
+    pub(crate) fn withdraw<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32) {
         let links = slab[i].links();
         match links.standing() {
             Standing::Recent => self.unlink(slab, i),
@@ -123,7 +144,13 @@ impl Order {
     }
 
     /// Sets `i`, which stands nowhere, aside until its retry.
-    pub(crate) fn defer<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32, full: bool, now: Duration) {
+    pub(crate) fn defer<T: Linked + Default>(
+        &mut self,
+        slab: &mut Slab<T>,
+        i: u32,
+        full: bool,
+        now: Duration,
+    ) {
         let links = slab[i].links_mut();
         links.prev = DEFERRED;
         self.deferred.defer(i, links.stamp, full, now);
@@ -131,7 +158,7 @@ impl Order {
 
     /// The slot to evict next: heavy values first, oldest first (PARITY Z03), then the least recently used,
     /// deferred ones whose retry is due included.
-    pub(crate) fn oldest<T: Linked>(
+    pub(crate) fn oldest<T: Linked + Default>(
         &mut self,
         slab: &Slab<T>,
         now: impl FnOnce() -> Duration,
@@ -149,7 +176,7 @@ impl Order {
         }
     }
 
-    fn unlink<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32) {
+    fn unlink<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32) {
         let (prev, next) = (slab[i].links().prev, slab[i].links().next);
         match prev {
             NIL => self.head = next,
@@ -162,7 +189,7 @@ impl Order {
     }
 
     /// Links `i` behind `newer`, or at the front when that is NIL.
-    fn link_after<T: Linked>(&mut self, slab: &mut Slab<T>, i: u32, newer: u32) {
+    fn link_after<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32, newer: u32) {
         let older = if newer == NIL { self.head } else { slab[newer].links().next };
         let links = slab[i].links_mut();
         (links.prev, links.next) = (newer, older);

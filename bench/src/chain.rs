@@ -1,0 +1,32 @@
+//! The whole chain that the questions go through, and the values that go through it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use overspill::presets::{self, Disk};
+
+/// Distinct incompressible values, each owned.
+pub fn values(count: usize, len: usize) -> Vec<Bytes> {
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..count)
+        .map(|_| {
+            let mut value = vec![0; len];
+            random.fill(&mut value);
+            Bytes::from(value)
+        })
+        .collect()
+}
+
+/// RAM over segment files in `directory`, no compressor, checksums on.
+pub fn disk(target: u64, directory: &Path) -> Disk<u64, Bytes> {
+    presets::disk(target, Some(directory)).unwrap()
+}
+
+/// Reads the `n`-th of equal records into a fresh vector.
+pub fn pread_fresh(file: &File, n: u64, len: usize) -> Vec<u8> {
+    let mut fresh = vec![0; len];
+    file.read_exact_at(&mut fresh, n * len as u64).unwrap();
+    fresh
+}

@@ -1,0 +1,71 @@
+//! A hit in fast memory. The peer is the `lru` crate behind a parking_lot mutex, with the same keys and values.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use lru::LruCache;
+use overspill::{BufferBuilder, Lru, MutableMapping};
+use parking_lot::Mutex;
+
+use crate::harness::{Better, Row, Unit, pair, timed};
+
+const HITS: u64 = 4_000_000;
+
+pub fn run(rounds: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for keys in [10_000, 1_000_000] {
+        for threads in [1, 2] {
+            let integers: Vec<u64> = (0..keys).collect();
+            let strings: Vec<String> = (0..keys).map(|n| format!("task-{n:012}")).collect();
+            rows.push(hit("integer", &integers, threads, rounds));
+            rows.push(hit("string", &strings, threads, rounds));
+        }
+    }
+    rows
+}
+
+fn hit<K>(kind: &str, keys: &[K], threads: usize, rounds: usize) -> Row
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+{
+    let what = format!("hit, {} keys ({kind}), {threads} thread(s)", keys.len());
+    let goal = if threads == 1 { 1.1 } else { 1.15 };
+    let ours: Lru<K, Arc<u64>> = BufferBuilder::weighed_by(|_: &K, _: &Arc<u64>| 32).alone().unwrap();
+    let peer = Mutex::new(LruCache::unbounded());
+    for (n, key) in keys.iter().enumerate() {
+        ours.insert(key.clone(), Arc::new(n as u64)).unwrap();
+        peer.lock().put(key.clone(), Arc::new(n as u64));
+    }
+    // every thread has its own random walk over the keys, the same for both
+    let walks: Vec<Vec<u32>> = (0..threads)
+        .map(|thread| {
+            let mut random = fastrand::Rng::with_seed(thread as u64 + 1);
+            (0..HITS / threads as u64).map(|_| random.u32(0..keys.len() as u32)).collect()
+        })
+        .collect();
+    let walk = |get: &(dyn Fn(&K) -> u64 + Sync)| {
+        timed(|| {
+            std::thread::scope(|scope| {
+                for walk in &walks {
+                    scope.spawn(move || {
+                        let sum = walk.iter().fold(0u64, |sum, &n| sum.wrapping_add(get(&keys[n as usize])));
+                        std::hint::black_box(sum);
+                    });
+                }
+            })
+        })
+    };
+    pair(
+        &what,
+        Unit::NanosEach(HITS),
+        Some((Better::LessTime, goal)),
+        rounds,
+        || walk(&|key| *ours.get(key).unwrap().unwrap()),
+        || {
+            walk(&|key| {
+                let value = peer.lock().get(key).cloned();
+                *value.unwrap()
+            })
+        },
+    )
+}

@@ -1,0 +1,82 @@
+//! 1 MiB values. The peer moves the same values: cold ones, that nobody touched since they were made.
+
+use std::fs::File;
+use std::io::Write;
+
+use overspill::MutableMapping;
+
+use crate::chain::{disk, pread_fresh, values};
+use crate::harness::{Better, Row, Run, Unit, pair, timed};
+
+const LEN: usize = 1 << 20;
+const TARGET: u64 = 256 << 20;
+const COUNT: usize = 1024;
+
+pub fn run(rounds: usize) -> Vec<Row> {
+    let values = values(COUNT + 256, LEN);
+    let bytes = (COUNT * LEN) as u64;
+    let home = tempfile::tempdir().unwrap();
+
+    let spill = || -> Run {
+        let map = disk(TARGET, home.path());
+        let fast = (map.target() / LEN as u64) as usize;
+        for (n, value) in values[..fast].iter().enumerate() {
+            map.insert(n as u64, value.clone()).unwrap();
+        }
+        // each insert now spills the value that came `fast` inserts before
+        let run = timed(|| {
+            for (n, value) in values[fast..fast + COUNT].iter().enumerate() {
+                map.insert((fast + n) as u64, value.clone()).unwrap();
+            }
+        });
+        assert!(map.usage().spilled.memory >= bytes - LEN as u64);
+        run
+    };
+    let write = || -> Run {
+        let path = home.path().join("plain");
+        let mut file = File::create_new(&path).unwrap();
+        let run = timed(|| values[..COUNT].iter().for_each(|value| file.write_all(value).unwrap()));
+        std::fs::remove_file(path).unwrap();
+        run
+    };
+    let spilling = pair(
+        "1 MiB: spill, beside plain write to a fresh file",
+        Unit::GibPerSecond(bytes),
+        Some((Better::MoreSpeed, 0.75)),
+        rounds,
+        spill,
+        write,
+    );
+
+    let map = disk(TARGET, home.path());
+    let path = home.path().join("plain");
+    let mut file = File::create_new(&path).unwrap();
+    for (n, value) in values[..COUNT].iter().enumerate() {
+        map.insert(n as u64, value.clone()).unwrap();
+        file.write_all(value).unwrap();
+    }
+    map.flush().unwrap(); // all values have a copy on disk
+    let file = File::open(&path).unwrap();
+    let read_back = || {
+        timed(|| {
+            for n in 0..COUNT as u64 {
+                assert_eq!(map.get(&n).unwrap().unwrap().len(), LEN);
+            }
+        })
+    };
+    let pread = || {
+        let mut kept = Vec::with_capacity(COUNT);
+        let run = timed(|| (0..COUNT as u64).for_each(|n| kept.push(pread_fresh(&file, n, LEN))));
+        drop(kept);
+        run
+    };
+    let reading = pair(
+        "1 MiB: read back with promotion and eviction, beside pread into fresh kept vectors",
+        Unit::GibPerSecond(bytes),
+        Some((Better::MoreSpeed, 1.8)),
+        rounds,
+        read_back,
+        pread,
+    );
+    vec![spilling, reading]
+}

@@ -1,0 +1,64 @@
+//! `cargo xtask bench [NAME...]`: ours, the peer, the ratio and its spread, all alternating in one run.
+
+mod chain;
+mod harness;
+mod hit;
+mod large;
+mod memory;
+mod small;
+
+use harness::Row;
+
+/// A group of questions: its name, what it asks, and how.
+type Question = (&'static str, &'static str, fn(usize) -> Vec<Row>);
+
+const QUESTIONS: [Question; 4] = [
+    ("hit", "a hit in fast memory, beside the lru crate behind a mutex", hit::run),
+    ("large", "1 MiB values through the whole chain, beside plain file I/O", large::run),
+    ("small", "4 KiB values through the whole chain, beside file I/O, fjall and redb", small::run),
+    ("memory", "RAM for each spilled value; what evicting an unchanged value writes", memory::run),
+];
+
+fn main() -> std::process::ExitCode {
+    let mut rounds = 7;
+    let mut wanted = Vec::new();
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--rounds" => match args.next().and_then(|n| n.parse().ok()) {
+                Some(n) if n > 0 => rounds = n,
+                _ => return usage("--rounds takes a whole number above 0"),
+            },
+            "--help" | "-h" => return usage(""),
+            name => match QUESTIONS.iter().find(|(known, ..)| *known == name) {
+                Some(question) => wanted.push(question),
+                None => return usage(&format!("there is no question {name:?}")),
+            },
+        }
+    }
+    if wanted.is_empty() {
+        wanted.extend(&QUESTIONS);
+    }
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    eprintln!("{cpus} CPUs, {rounds} rounds of each after one to warm up");
+    let rows: Vec<Row> = wanted
+        .into_iter()
+        .flat_map(|(name, about, run)| {
+            eprintln!("{name}: {about}");
+            run(rounds)
+        })
+        .collect();
+    println!("{}", harness::table(&rows));
+    std::process::ExitCode::SUCCESS
+}
+
+fn usage(problem: &str) -> std::process::ExitCode {
+    if !problem.is_empty() {
+        eprintln!("error: {problem}");
+    }
+    eprintln!("usage: cargo xtask bench [--rounds N] [NAME...]");
+    for (name, about, _) in QUESTIONS {
+        eprintln!("  {name:8} {about}");
+    }
+    std::process::ExitCode::from(if problem.is_empty() { 0 } else { 2 })
+}

@@ -1,0 +1,128 @@
+//! 4 KiB values: many of them, so that what each costs beside its bytes counts.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+
+use bytes::Bytes;
+use overspill::MutableMapping;
+use redb::ReadableDatabase as _;
+
+use crate::chain::{disk, pread_fresh, values};
+use crate::harness::{Better, Row, Run, Unit, pair, timed};
+
+const LEN: usize = 4096;
+const TARGET: u64 = 64 << 20;
+const COUNT: usize = 200_000;
+
+pub fn run(rounds: usize) -> Vec<Row> {
+    let values = values(COUNT + 16_384, LEN);
+    let home = tempfile::tempdir().unwrap();
+    let spill = || spill(&values, home.path());
+    let unit = Unit::ThousandsPerSecond(COUNT as u64);
+    let mut rows = vec![pair(
+        "4 KiB: spill, beside a bare buffered append",
+        unit,
+        Some((Better::MoreSpeed, 0.65)),
+        rounds,
+        spill,
+        || append(&values, home.path()),
+    )];
+    let fewer = rounds.min(3);
+    let goal = Some((Better::MoreSpeed, 4.0));
+    rows.push(pair("4 KiB: spill, beside fjall without fsync", unit, goal, fewer, spill, || {
+        fjall(&values, home.path())
+    }));
+    rows.push(pair("4 KiB: spill, beside redb without durability", unit, goal, fewer, spill, || {
+        redb(&values, home.path())
+    }));
+
+    let map = disk(TARGET, home.path());
+    let path = home.path().join("plain");
+    let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).unwrap());
+    for (n, value) in values[..COUNT].iter().enumerate() {
+        map.insert(n as u64, value.clone()).unwrap();
+        file.write_all(value).unwrap();
+    }
+    file.flush().unwrap();
+    map.flush().unwrap();
+    let file = File::open(&path).unwrap();
+    let mut order: Vec<u64> = (0..COUNT as u64).collect();
+    fastrand::Rng::with_seed(11).shuffle(&mut order);
+    rows.push(pair(
+        "4 KiB: random read back with promotion and eviction, beside pread into fresh kept vectors",
+        unit,
+        Some((Better::MoreSpeed, 1.1)),
+        rounds,
+        || {
+            timed(|| {
+                for n in &order {
+                    assert_eq!(map.get(n).unwrap().unwrap().len(), LEN);
+                }
+            })
+        },
+        || {
+            let mut kept = Vec::with_capacity(COUNT);
+            let run = timed(|| order.iter().for_each(|&n| kept.push(pread_fresh(&file, n, LEN))));
+            drop(kept);
+            run
+        },
+    ));
+    rows
+}
+
+fn spill(values: &[Bytes], home: &std::path::Path) -> Run {
+    let map = disk(TARGET, home);
+    let fast = (map.target() / LEN as u64) as usize;
+    for (n, value) in values[..fast].iter().enumerate() {
+        map.insert(n as u64, value.clone()).unwrap();
+    }
+    timed(|| {
+        for (n, value) in values[fast..fast + COUNT].iter().enumerate() {
+            map.insert((fast + n) as u64, value.clone()).unwrap();
+        }
+    })
+}
+
+fn append(values: &[Bytes], home: &std::path::Path) -> Run {
+    let path = home.join("append");
+    let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).unwrap());
+    let run = timed(|| {
+        values[..COUNT].iter().for_each(|value| file.write_all(value).unwrap());
+        file.flush().unwrap();
+    });
+    std::fs::remove_file(path).unwrap();
+    run
+}
+
+fn fjall(values: &[Bytes], home: &std::path::Path) -> Run {
+    let folder = tempfile::tempdir_in(home).unwrap();
+    let database = fjall::Database::builder(folder.path()).manual_journal_persist(true).open().unwrap();
+    let tree = database.keyspace("values", fjall::KeyspaceCreateOptions::default).unwrap();
+    timed(|| {
+        for (n, value) in values[..COUNT].iter().enumerate() {
+            tree.insert((n as u64).to_be_bytes(), value.as_ref()).unwrap();
+        }
+    })
+}
+
+fn redb(values: &[Bytes], home: &std::path::Path) -> Run {
+    const TABLE: redb::TableDefinition<u64, &[u8]> = redb::TableDefinition::new("values");
+    let folder = tempfile::tempdir_in(home).unwrap();
+    let database = redb::Database::create(folder.path().join("redb")).unwrap();
+    let run = timed(|| {
+        // a thousand inserts a transaction, which favours it
+        for (batch, some) in values[..COUNT].chunks(1000).enumerate() {
+            let mut transaction = database.begin_write().unwrap();
+            transaction.set_durability(redb::Durability::None).unwrap();
+            {
+                let mut table = transaction.open_table(TABLE).unwrap();
+                for (n, value) in some.iter().enumerate() {
+                    table.insert((batch * 1000 + n) as u64, value.as_ref()).unwrap();
+                }
+            }
+            transaction.commit().unwrap();
+        }
+    });
+    assert!(database.begin_read().is_ok());
+    run
+}

@@ -1,0 +1,239 @@
+//! The only door to the operating system's files.
+//!
+//! Everything above speaks to [`Io`] and [`File`], so that a test can put memory, faults or a simulation in
+//! the place of a disk. What a system call leaves open (short writes, interruption, the limit on the number of
+//! buffers) is handled once, in [`write_all_vectored_at`] and [`read_exact_at`], above the trait.
+
+mod faulty;
+mod memory;
+mod real;
+
+use std::ffi::OsString;
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+pub use faulty::{Call, Fault, FaultyIo, Operation, Rule};
+pub use memory::MemoryIo;
+pub use real::RealIo;
+
+/// The most buffers that one system call takes (`IOV_MAX` on Linux).
+const MOST_BUFFERS: usize = 1024;
+
+/// The file operations that storage on a local disk needs. Implementors make one call of the system for each
+/// method and neither retry nor loop; callers use the helpers of this module where a call may do part of the
+/// work.
+pub trait Io: Send + Sync + 'static {
+    /// Creates a directory that nobody else may enter (0700).
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the name is taken, by a link too; what the system says.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates a directory and its parents where they are missing, each as [`create_dir`](Self::create_dir).
+    /// A directory that exists is well.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Creates a file that nobody else may read (0600) and opens it for reading and writing.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the name is taken, by a link too; what the system says.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn File>>;
+
+    /// Opens an existing file for reading and writing, following no link in its last component.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn File>>;
+
+    /// What lies in a directory, in no particular order.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn list(&self, directory: &Path) -> io::Result<Vec<Entry>>;
+
+    /// Removes a file. Handles that are open stay usable.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory with all it holds, following no link.
+    ///
+    /// # Errors
+    /// What the system says; part of it may be gone.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Takes the lock of an existing file without waiting. `None` when somebody else holds it, or when `path`
+    /// no longer names the file that was locked: then its holder has just removed it.
+    ///
+    /// The lock ends when it is dropped or its process dies, however it dies.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such file; what the system says.
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
+
+    /// The room on the device of an existing directory.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn space(&self, directory: &Path) -> io::Result<Space>;
+
+    /// The number of the user whose files these are.
+    fn user(&self) -> u32;
+}
+
+/// An open file. Reads and writes name their offset, so one handle serves all threads.
+pub trait File: Send + Sync {
+    /// Writes the buffers one after another from `offset` on, past the end of the file too. Returns how many
+    /// bytes were written, which may be fewer than were given.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn write_vectored_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
+
+    /// Reads from `offset` on into the buffer. Returns how many bytes were read: 0 at the end of the file,
+    /// and maybe fewer than were asked for.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Waits until what was written is on the device.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Cuts the file to `len` bytes, or extends it with zeros.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+}
+
+/// A lock that is held until it is dropped.
+pub trait Lock: Send + Sync {}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, without the directory's.
+    pub name: OsString,
+    /// Whether it is a directory itself; a link to one is not.
+    pub is_dir: bool,
+}
+
+/// The room on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that this user may still write.
+    pub free: u64,
+    /// Whether the "device" is main memory (tmpfs, ramfs), so that writing to it frees nothing.
+    pub in_memory: bool,
+}
+
+/// Writes all of the buffers from `offset` on: goes on after a short write, repeats an interrupted one, and
+/// splits what is more than one call takes. The buffers are left advanced past what was written.
+///
+/// # Errors
+/// What the system says, and `WriteZero` when it takes nothing. How much was written is then unknown.
+pub fn write_all_vectored_at(
+    file: &dyn File,
+    mut buffers: &mut [IoSlice<'_>],
+    mut offset: u64,
+) -> io::Result<()> {
+    IoSlice::advance_slices(&mut buffers, 0);
+    while !buffers.is_empty() {
+        let most = buffers.len().min(MOST_BUFFERS);
+        match file.write_vectored_at(&buffers[..most], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut buffers, written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Fills the buffer from `offset` on: goes on after a short read and repeats an interrupted one.
+///
+/// # Errors
+/// What the system says, and `UnexpectedEof`, naming the bytes found, when the file ends before.
+pub fn read_exact_at(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => {
+                let found = format!("the file ends after {done} of {} bytes", buffer.len());
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, found));
+            }
+            Ok(read) => done += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn file() -> (FaultyIo, Box<dyn File>) {
+        let io = FaultyIo::new(Arc::new(MemoryIo::new()));
+        let file = io.create(Path::new("/file")).unwrap();
+        (io, file)
+    }
+
+    fn content(file: &dyn File, len: usize) -> Vec<u8> {
+        let mut found = vec![0; len];
+        read_exact_at(file, &mut found, 0).unwrap();
+        found
+    }
+
+    #[test]
+    fn short_and_interrupted_writes_and_reads_are_finished() {
+        let (io, file) = file();
+        io.inject(Rule::from(1, Fault::Short(3)));
+        io.inject(Rule::nth(2, Fault::Fail(io::ErrorKind::Interrupted)));
+        let (a, b) = (b"hello".as_slice(), b"world!".as_slice());
+        write_all_vectored_at(&*file, &mut [IoSlice::new(a), IoSlice::new(b""), IoSlice::new(b)], 0).unwrap();
+        assert!(io.calls_of(Operation::Write) >= 5);
+        assert_eq!(content(&*file, 11), b"helloworld!");
+    }
+
+    #[test]
+    fn more_buffers_than_one_call_takes_are_split() {
+        let (io, file) = file();
+        let bytes: Vec<u8> = (0..3000_u32).map(|n| n as u8).collect();
+        let mut buffers: Vec<_> = bytes.chunks(1).map(IoSlice::new).collect();
+        write_all_vectored_at(&*file, &mut buffers, 0).unwrap();
+        assert_eq!(io.calls_of(Operation::Write), 3);
+        assert_eq!(content(&*file, 3000), bytes);
+    }
+
+    #[test]
+    fn a_file_that_ends_too_early_is_an_error() {
+        let (_, file) = file();
+        file.set_len(5).unwrap();
+        let error = read_exact_at(&*file, &mut [0; 9], 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert!(error.to_string().contains("5 of 9"), "{error}");
+    }
+
+    #[test]
+    fn a_device_that_takes_nothing_is_an_error() {
+        let (io, file) = file();
+        io.inject(Rule::from(1, Fault::Short(0)));
+        let error = write_all_vectored_at(&*file, &mut [IoSlice::new(b"x")], 0).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WriteZero);
+    }
+}

@@ -1,0 +1,75 @@
+//! How a store of segments is set up.
+
+use std::sync::Arc;
+
+use spill_core::{Clock, Error, Pool, Result, SystemClock};
+
+use super::format::LONGEST;
+use crate::Workspace;
+
+/// The settings of [`Segments`](super::Segments).
+///
+/// ```
+/// use spill_disk::{Segments, SegmentsConfig, Workspace};
+///
+/// let config = SegmentsConfig::new(Workspace::open(None)?).segment_bytes(16 << 20);
+/// let segments: Segments<String> = Segments::open(config)?;
+/// # Ok::<_, spill_core::Error>(())
+/// ```
+pub struct SegmentsConfig {
+    pub(super) workspace: Workspace,
+    pub(super) segment_bytes: u64,
+    pub(super) stage_bytes: u64,
+    pub(super) pool: Pool,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl SegmentsConfig {
+    /// The defaults: files of 64 MiB in this workspace, by way of its `Io`, and a stage of 2 MiB.
+    #[must_use]
+    pub fn new(workspace: Workspace) -> Self {
+        SegmentsConfig {
+            workspace,
+            segment_bytes: 64 << 20,
+            stage_bytes: 2 << 20,
+            pool: Pool::default(),
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    /// The length of a segment file in bytes. A value that is longer gets a file of its own.
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Bytes of RAM that accepted values may take until they are written. With 0 each value is written before
+    /// `insert` returns.
+    #[must_use]
+    pub fn stage_bytes(mut self, bytes: u64) -> Self {
+        self.stage_bytes = bytes;
+        self
+    }
+
+    /// Where the memory for values read comes from.
+    #[must_use]
+    pub fn pool(mut self, pool: Pool) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// Takes times from `clock` instead of the operating system.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if (1..=LONGEST).contains(&self.segment_bytes) {
+            return Ok(());
+        }
+        Err(Error::config("segment_bytes", self.segment_bytes, format!("1 to {LONGEST} bytes")))
+    }
+}

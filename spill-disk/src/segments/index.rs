@@ -1,0 +1,193 @@
+//! Where each key's record is, in RAM.
+//!
+//! A hash table of 32-bit positions into a dense slab of keys and locators. Removing moves the last entry
+//! into the gap, so there is neither a list of free places nor an empty variant of a key. A value costs 24
+//! bytes for its locator and 5 for each bucket of the table: at most 17 of them while the table grows (two
+//! tables at once, the old one 7/8 full), 6 to 12 otherwise.
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use spill_core::{ErrorKind, Key, Result};
+use std::hash::BuildHasher;
+
+use super::slab::Slab;
+
+/// Where a record is. 24 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Locator {
+    /// The weight that the value had in memory.
+    pub(super) weight: u64,
+    /// Its segment, or [`STAGED`].
+    pub(super) segment: u32,
+    /// Where the record begins, in units of 8 bytes; if staged, its place in its batch.
+    pub(super) offset: u32,
+    /// The record's length in units of 8 bytes.
+    pub(super) units: u32,
+    /// The record's checksum; if staged, the number of its batch.
+    pub(super) checksum: u32,
+}
+
+/// The segment of values that wait in the stage.
+pub(super) const STAGED: u32 = u32::MAX;
+
+const _: () = assert!(size_of::<Locator>() == 24);
+
+impl Locator {
+    pub(super) fn is_staged(&self) -> bool {
+        self.segment == STAGED
+    }
+
+    /// The record's length in bytes.
+    pub(super) fn length(&self) -> u64 {
+        u64::from(self.units) * super::format::UNIT
+    }
+}
+
+/// Keys and their locators. An entry keeps its position until it or the last one is removed.
+pub(super) struct Index<K> {
+    table: HashTable<u32>,
+    entries: Slab<(K, Locator)>,
+    hasher: DefaultHashBuilder,
+}
+
+/// What [`Index::remove`] took out.
+pub(super) struct Removed<K> {
+    /// Given back so that it can be dropped without a lock.
+    pub(super) key: K,
+    /// The position, if another entry has it now.
+    pub(super) moved_to: Option<u32>,
+}
+
+impl<K: Key> Index<K> {
+    pub(super) fn new(hasher: DefaultHashBuilder) -> Self {
+        Index { table: HashTable::new(), entries: Slab::new(), hasher }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The position of a key, if it is present. `hash` is its hash by the index's hasher.
+    pub(super) fn find(&self, hash: u64, key: &K) -> Option<u32> {
+        self.table.find(hash, |&at| self.entries[at].0 == *key).copied()
+    }
+
+    pub(super) fn locator(&self, at: u32) -> &Locator {
+        &self.entries[at].1
+    }
+
+    pub(super) fn locator_mut(&mut self, at: u32) -> &mut Locator {
+        &mut self.entries[at].1
+    }
+
+    /// The position that the next new key gets.
+    ///
+    /// # Errors
+    /// When there are as many keys as positions.
+    pub(super) fn next_position(&self) -> Result<u32> {
+        let keys = self.entries.len() as u64;
+        u32::try_from(keys).ok().filter(|at| *at != u32::MAX).ok_or_else(|| {
+            let what = "an index".to_owned();
+            ErrorKind::TooLarge {
+                what,
+                size: keys + 1,
+                limit: u64::from(u32::MAX),
+                setting: "its 32-bit positions",
+            }
+            .into()
+        })
+    }
+
+    /// Adds a key that is not present at [`next_position`](Self::next_position).
+    pub(super) fn push(&mut self, hash: u64, key: K, at: u32, locator: Locator) {
+        self.entries.push((key, locator));
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.table.insert_unique(hash, at, |&at| hasher.hash_one(&entries[at].0));
+    }
+
+    /// Removes the entry at this position, which [`find`](Self::find) gave for `hash`.
+    pub(super) fn remove(&mut self, hash: u64, at: u32) -> Removed<K> {
+        if let Ok(bucket) = self.table.find_entry(hash, |&position| position == at) {
+            bucket.remove();
+        }
+        let last = (self.entries.len() - 1) as u32;
+        if at != last {
+            let moved = self.hasher.hash_one(&self.entries[last].0);
+            if let Some(position) = self.table.find_mut(moved, |&position| position == last) {
+                *position = at;
+            }
+        }
+        let (key, _) = self.entries.swap_remove(at);
+        // Giving back half of what is free, and only then, makes shrinking and growing again cost nothing
+        // for each entry.
+        if self.table.len() * 8 < self.table.capacity() {
+            let (entries, hasher) = (&self.entries, &self.hasher);
+            self.table.shrink_to(self.table.len() * 2, |&at| hasher.hash_one(&entries[at].0));
+        }
+        Removed { key, moved_to: (at != last).then_some(at) }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(K, Locator)> {
+        self.entries.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn locator(weight: u64) -> Locator {
+        Locator { weight, segment: 0, offset: 0, units: 0, checksum: 0 }
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_is_a_map(script in prop::collection::vec((0..40_u16, any::<bool>()), 0..400)) {
+            let mut index = Index::new(DefaultHashBuilder::default());
+            let mut model = HashMap::new();
+            for (n, (key, add)) in script.into_iter().enumerate() {
+                let hash = index.hasher.hash_one(key);
+                if !add {
+                    let last = index.entries.iter().last().map(|entry| entry.0);
+                    let found = index.find(hash, &key);
+                    prop_assert_eq!(found.map(|at| *index.locator(at)), model.remove(&key));
+                    if let Some(at) = found.and_then(|at| index.remove(hash, at).moved_to) {
+                        prop_assert_eq!(Some(index.entries[at].0), last);
+                    }
+                    prop_assert_eq!(index.find(hash, &key), None);
+                } else if let Some(at) = index.find(hash, &key) {
+                    *index.locator_mut(at) = locator(n as u64);
+                    prop_assert!(model.insert(key, locator(n as u64)).is_some());
+                } else {
+                    let at = index.next_position().unwrap();
+                    index.push(hash, key, at, locator(n as u64));
+                    prop_assert!(model.insert(key, locator(n as u64)).is_none());
+                }
+                prop_assert_eq!(index.len(), model.len());
+                for (key, locator) in &model {
+                    let at = index.find(index.hasher.hash_one(*key), key);
+                    prop_assert_eq!(at.map(|at| index.locator(at)), Some(locator));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_gives_its_memory_back() {
+        let mut index = Index::new(DefaultHashBuilder::default());
+        for key in 0..100_000_u64 {
+            let at = index.next_position().unwrap();
+            index.push(index.hasher.hash_one(key), key, at, locator(key));
+        }
+        for key in 0..99_990_u64 {
+            let hash = index.hasher.hash_one(key);
+            let at = index.find(hash, &key).unwrap();
+            index.remove(hash, at);
+        }
+        assert!(index.table.capacity() < 1000, "{}", index.table.capacity());
+        assert!((99_990..100_000).all(|key| index.find(index.hasher.hash_one(key), &key).is_some()));
+    }
+}

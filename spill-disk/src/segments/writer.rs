@@ -1,0 +1,153 @@
+//! Bringing records into files.
+//!
+//! Checksums are computed about a MiB ahead of the system call that copies the same bytes, so that it finds
+//! them in the processor's cache; shorter calls would cost more than a nearer cache saves.
+
+use std::io::{self, IoSlice};
+
+use crc32fast::Hasher;
+use spill_core::Frames;
+
+use super::files::SegmentFile;
+use super::format::{Header, Shape, UNIT, start};
+use super::stage::Staged;
+use super::state::Written;
+use crate::io::write_all_vectored_at;
+
+/// Bytes of small records that are handed to the system at once.
+const GROUP: u64 = 1 << 20;
+
+/// Frames up to this many bytes are copied next to their headers: one buffer more costs the system about as
+/// much as copying this.
+const COPIED: usize = 1 << 10;
+
+/// Zeros between frames and behind them.
+const ZEROS: [u8; 64] = [0; 64];
+
+/// Memory that records are put together in, kept from one batch to the next.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Headers, tables, zeros and small frames, in order.
+    bytes: Vec<u8>,
+    /// What is to be written, in order.
+    pieces: Vec<Piece>,
+}
+
+enum Piece {
+    /// The scratch bytes up to this index, from where the last such piece ended.
+    Scratch(usize),
+    /// A frame that stays where it is: indices of its record and of the frame.
+    Frame(usize, usize),
+}
+
+/// Writes records one after another into the file, from `offset` on. Where each one went is appended to
+/// `written`.
+pub(super) fn write_records(
+    file: &SegmentFile,
+    mut offset: u64,
+    records: &[Staged],
+    scratch: &mut Scratch,
+    written: &mut Vec<Written>,
+) -> io::Result<()> {
+    let mut done = 0;
+    while done < records.len() {
+        let mut group = Group { file, scratch, referenced: 0 };
+        group.scratch.bytes.clear();
+        group.scratch.pieces.clear();
+        let first = offset;
+        let from = done;
+        while done < records.len() && offset - first < GROUP {
+            let checksum = group.add(done - from, &records[done]);
+            written.push(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum });
+            offset += records[done].shape.length();
+            done += 1;
+        }
+        group.write(first, &records[from..done])?;
+    }
+    Ok(())
+}
+
+/// Writes one record of any length into the file at `offset`.
+pub(super) fn write_record(file: &SegmentFile, offset: u64, record: &Staged) -> io::Result<Written> {
+    let mut scratch = Scratch::default();
+    let mut group = Group { file, scratch: &mut scratch, referenced: 0 };
+    let checksum = group.add(0, record);
+    group.write(offset, std::slice::from_ref(record))?;
+    Ok(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum })
+}
+
+/// Records that are written together.
+struct Group<'a> {
+    file: &'a SegmentFile,
+    scratch: &'a mut Scratch,
+    /// Scratch bytes that belong to a piece already.
+    referenced: usize,
+}
+
+impl Group<'_> {
+    /// Puts one record in and returns its checksum.
+    fn add(&mut self, number: usize, staged: &Staged) -> u32 {
+        let Scratch { bytes, pieces } = &mut *self.scratch;
+        let begin = bytes.len();
+        bytes.extend_from_slice(&header(self.file, staged.shape, &staged.frames).to_bytes());
+        let mut hasher = Hasher::new();
+        // The scratch bytes of this record that the checksum has seen; it leaves itself out.
+        let mut hashed = begin + 4;
+        let mut end = 0;
+        for (index, frame) in staged.frames.iter().enumerate() {
+            let at = start(end, frame.len() as u64, staged.shape.is_packed());
+            bytes.extend_from_slice(&ZEROS[..(at - end) as usize]);
+            end = at + frame.len() as u64;
+            if frame.len() <= COPIED {
+                bytes.extend_from_slice(frame);
+            } else {
+                hasher.update(&bytes[hashed..]);
+                hashed = bytes.len();
+                if self.referenced < bytes.len() {
+                    self.referenced = bytes.len();
+                    pieces.push(Piece::Scratch(bytes.len()));
+                }
+                hasher.update(frame);
+                pieces.push(Piece::Frame(number, index));
+            }
+        }
+        if staged.shape.has_table() {
+            staged
+                .frames
+                .iter()
+                .for_each(|frame| bytes.extend_from_slice(&(frame.len() as u64).to_le_bytes()));
+        }
+        bytes.extend_from_slice(&ZEROS[..staged.shape.padding()]);
+        hasher.update(&bytes[hashed..]);
+        let checksum = hasher.finalize();
+        bytes[begin..begin + 4].copy_from_slice(&checksum.to_le_bytes());
+        checksum
+    }
+
+    fn write(self, offset: u64, records: &[Staged]) -> io::Result<()> {
+        let Scratch { bytes, pieces } = self.scratch;
+        if self.referenced < bytes.len() {
+            pieces.push(Piece::Scratch(bytes.len()));
+        }
+        let mut from = 0;
+        let mut buffers: Vec<_> = pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Scratch(to) => IoSlice::new(&bytes[std::mem::replace(&mut from, *to)..*to]),
+                Piece::Frame(record, frame) => IoSlice::new(&records[*record].frames.as_slice()[*frame]),
+            })
+            .collect();
+        write_all_vectored_at(&*self.file.file, &mut buffers, offset)
+    }
+}
+
+fn header(file: &SegmentFile, shape: Shape, frames: &Frames) -> Header {
+    Header {
+        checksum: 0,
+        generation: file.generation,
+        segment: file.segment,
+        frames: shape.frames,
+        body: shape.body,
+        weight: frames.weight(),
+    }
+}

@@ -1,0 +1,118 @@
+//! How a workspace comes into being and goes, so that nobody takes a living one for dead.
+//!
+//! A workspace is *dead* when it carries a lock file whose lock is free. Between creating that file and
+//! locking it, a new workspace looks dead. A purger that finds it then takes the lock itself and removes the
+//! directory, and its maker notices: it gets the lock neither of a file that the purger holds nor of one
+//! that its path no longer names ([`Io::try_lock`](crate::io::Io::try_lock) promises the second), and makes
+//! another directory. Once the maker holds the lock, no purger can get it. So the maker waits for nobody, and a
+//! crash at any step leaves either a directory that the next purge removes, or an empty one without a lock file,
+//! which nobody touches.
+
+use std::io;
+use std::path::Path;
+
+use crate::io::{Io, Lock};
+
+/// The lock file's name. Only directories that hold it are ever removed by a purge.
+pub(super) const NAME: &str = "overspill.lock";
+
+/// Creates the directory and locks it. `None` when its name is taken, or a purger took it for dead: then
+/// another name must be tried.
+pub(super) fn create(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+    match io.create_dir(directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let path = directory.join(NAME);
+    let locked = match io.create(&path) {
+        Ok(_) => io.try_lock(&path),
+        Err(error) => Err(error),
+    };
+    match locked {
+        Ok(lock) => Ok(lock),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            // What fails here is a full or foreign device; the first error is the one to tell.
+            let _ = io.remove_dir_all(directory);
+            Err(error)
+        }
+    }
+}
+
+/// Removes the directory of a workspace whose lock is held: the lock file last, so that a removal cut short
+/// leaves a directory that the next purge finds.
+pub(super) fn remove(io: &dyn Io, directory: &Path) -> io::Result<()> {
+    let entries = match io.list(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = directory.join(&entry.name);
+        if entry.is_dir {
+            io.remove_dir_all(&path)?;
+        } else if entry.name != NAME {
+            io.remove_file(&path)?;
+        }
+    }
+    io.remove_dir_all(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::io::{Fault, FaultyIo, MemoryIo, Operation, Rule};
+    use crate::workspace::{Workspace, purge};
+
+    /// A purger that strikes between any two steps of a creation: the workspace that comes out is alive.
+    #[test]
+    fn a_workspace_being_made_is_never_taken_for_dead() {
+        for step in 1..20 {
+            let memory = MemoryIo::new();
+            let io = FaultyIo::new(Arc::new(memory.clone()));
+            let strike = move |_: &crate::io::Call<'_>| {
+                let _ = purge(&memory, Path::new("/work"));
+            };
+            io.inject(Rule::nth(step, Fault::Delay(Arc::new(strike))));
+            let workspace = Workspace::open_with(Arc::new(io.clone()), Some(Path::new("/work"))).unwrap();
+            assert!(purge(&io, Path::new("/work")).unwrap().removed.is_empty(), "step {step}");
+            assert!(io.open(&workspace.path().join(NAME)).is_ok(), "step {step}");
+        }
+    }
+
+    #[test]
+    fn a_purger_that_holds_the_lock_makes_the_maker_take_another_name() {
+        let memory = MemoryIo::new();
+        let io = FaultyIo::new(Arc::new(memory.clone()));
+        let held = parking_lot::Mutex::new(None);
+        let steal = move |call: &crate::io::Call<'_>| {
+            *held.lock() = memory.try_lock(call.path).unwrap();
+        };
+        let lock_file =
+            |call: &crate::io::Call<'_>| call.operation == Operation::Lock && call.path.ends_with(NAME);
+        io.inject(Rule::nth(1, Fault::Delay(Arc::new(steal))).only(lock_file));
+        let workspace = Workspace::open_with(Arc::new(io.clone()), Some(Path::new("/work"))).unwrap();
+        assert_eq!(io.calls_of(Operation::CreateDir), 3, "the parent, the stolen one, the one that came out");
+        assert!(io.open(&workspace.path().join(NAME)).is_ok());
+    }
+
+    #[test]
+    fn a_removal_cut_short_is_finished_by_the_next_purge() {
+        let memory = Arc::new(MemoryIo::new());
+        let io = FaultyIo::new(memory);
+        let workspace = Workspace::open_with(Arc::new(io.clone()), Some(Path::new("/work"))).unwrap();
+        let path = workspace.path().to_owned();
+        for name in ["one", "two"] {
+            io.create(&path.join(name)).unwrap();
+        }
+        io.inject(Rule::from(2, Fault::Errno(5)).on(Operation::RemoveFile));
+        assert!(workspace.remove().is_err());
+        drop(workspace);
+        assert!(io.list(&path).is_ok());
+        io.heal();
+        assert_eq!(purge(&io, Path::new("/work")).unwrap().removed, [path]);
+    }
+}

@@ -1,0 +1,179 @@
+//! The private directory that one owner of files has for its lifetime.
+
+mod lock;
+mod purge;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
+
+use parking_lot::Mutex;
+use spill_core::{Error, Result};
+
+use crate::io::{Io, Lock, RealIo};
+
+pub use purge::{Purged, purge};
+
+/// What the names of all workspaces begin with.
+const PREFIX: &str = "overspill-";
+
+/// Where spilled data goes when the system's temporary directory lives in main memory.
+const ON_DISK: &str = "/var/tmp";
+
+/// Tells apart the workspaces of this process.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// A private directory (0700) for spilled files, removed with all it holds when it is dropped.
+///
+/// It lies under the directory given, or under the temporary directory of the operating system. A lock file
+/// in it, held for its lifetime, tells the living from the dead: the lock ends with the process however that
+/// dies, and unlike a process number it cannot be used again. Opening a workspace first [purges](purge) what
+/// dead processes left beside it.
+///
+/// ```
+/// use spill_disk::Workspace;
+///
+/// let workspace = Workspace::open(None)?;
+/// assert!(workspace.path().is_dir());
+/// let path = workspace.path().to_owned();
+/// drop(workspace);
+/// assert!(!path.exists());
+/// # Ok::<_, spill_core::Error>(())
+/// ```
+pub struct Workspace {
+    io: Arc<dyn Io>,
+    path: PathBuf,
+    lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+impl Workspace {
+    /// A workspace under `parent`, which is created if it is missing, or under the operating system's
+    /// temporary directory (`TMPDIR`). Where that one lives in main memory, spilling to it would free
+    /// nothing: `/var/tmp` is taken instead, with a warning.
+    ///
+    /// # Errors
+    /// [`Io`](spill_core::ErrorKind::Io) naming the directory, when it cannot be created or written.
+    pub fn open(parent: Option<&Path>) -> Result<Self> {
+        Self::open_with(Arc::new(RealIo), parent)
+    }
+
+    /// As [`open`](Self::open), by way of another `io`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(io: Arc<dyn Io>, parent: Option<&Path>) -> Result<Self> {
+        let parent = match parent {
+            Some(parent) => prepared(&*io, parent.to_owned())?,
+            None => on_a_disk(&*io, std::env::temp_dir())?,
+        };
+        match purge(&*io, &parent) {
+            Ok(purged) if purged.removed.is_empty() => {}
+            Ok(purged) => tracing::info!(
+                directory = %parent.display(), removed = purged.removed.len(),
+                "removed what dead processes left behind"
+            ),
+            Err(error) => tracing::warn!(%error, "leftovers of dead processes could not be looked for"),
+        }
+        loop {
+            // Other processes may have the same number (containers that share a directory), so a name that
+            // is taken is passed by.
+            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let path = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
+            if let Some(lock) = lock::create(&*io, &path).map_err(|source| {
+                Error::io("make a workspace (it needs a writable directory) at", &path, source)
+            })? {
+                return Ok(Workspace { io, path, lock: Mutex::new(Some(lock)) });
+            }
+        }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The way to its files.
+    #[must_use]
+    pub fn io(&self) -> &Arc<dyn Io> {
+        &self.io
+    }
+
+    /// Removes the directory with all it holds, and gives up its lock. Once removed, doing it again does
+    /// nothing.
+    ///
+    /// # Errors
+    /// When something in it could not be removed; it can be tried again, and dropping does.
+    pub fn remove(&self) -> Result<()> {
+        let mut lock = self.lock.lock();
+        if lock.is_some() {
+            lock::remove(&*self.io, &self.path).map_err(|source| Error::io("remove", &self.path, source))?;
+            *lock = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            tracing::warn!(%error, "a workspace stays behind; it is removed when the next one is opened beside it");
+        }
+    }
+}
+
+impl std::fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspace").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+fn prepared(io: &dyn Io, directory: PathBuf) -> Result<PathBuf> {
+    match io.create_dir_all(&directory) {
+        Ok(()) => Ok(directory),
+        Err(source) => Err(Error::io(
+            "create (name another directory, or make room for it) the directory",
+            directory,
+            source,
+        )),
+    }
+}
+
+/// `temporary`, or [`ON_DISK`] where that lives in main memory.
+fn on_a_disk(io: &dyn Io, temporary: PathBuf) -> Result<PathBuf> {
+    static WARNED: Once = Once::new();
+    let temporary = prepared(io, temporary)?;
+    let in_memory = |directory: &Path| io.space(directory).is_ok_and(|space| space.in_memory);
+    if !in_memory(&temporary) {
+        return Ok(temporary);
+    }
+    let chosen = match prepared(io, PathBuf::from(ON_DISK)) {
+        Ok(on_disk) if !in_memory(&on_disk) => on_disk,
+        _ => temporary.clone(),
+    };
+    WARNED.call_once(|| {
+        tracing::warn!(
+            temporary = %temporary.display(), chosen = %chosen.display(),
+            "the temporary directory lives in main memory, where spilling frees nothing; \
+             name a directory on a disk, or set TMPDIR to one"
+        );
+    });
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::MemoryIo;
+
+    /// Spilling to a tmpfs would free nothing.
+    #[test]
+    fn a_temporary_directory_in_memory_is_passed_by() {
+        let io = MemoryIo::new();
+        assert_eq!(on_a_disk(&io, "/tmp".into()).unwrap(), Path::new("/tmp"));
+        io.pretend_tmpfs(Path::new("/tmp"));
+        assert_eq!(on_a_disk(&io, "/tmp".into()).unwrap(), Path::new(ON_DISK));
+        io.pretend_tmpfs(Path::new(ON_DISK));
+        assert_eq!(on_a_disk(&io, "/tmp".into()).unwrap(), Path::new("/tmp"));
+    }
+}

@@ -1,0 +1,82 @@
+//! Removing what dead processes left behind.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use spill_core::{Error, Result};
+
+use super::{PREFIX, lock};
+use crate::io::{Io, Lock};
+
+/// What a [`purge`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// The workspaces of dead processes, now gone.
+    pub removed: Vec<PathBuf>,
+    /// Workspaces that are in use, or belong to somebody else.
+    pub kept: usize,
+    /// Another process was purging, so nothing was done.
+    pub busy: bool,
+}
+
+/// Removes the workspaces under `parent` whose owner is dead. Only directories named as workspaces are that
+/// hold a workspace's lock file are looked at, and no link is followed.
+///
+/// One process purges at a time (a lock file in `parent`, one for each user); where one does already, this
+/// returns at once.
+///
+/// # Errors
+/// [`Io`](spill_core::ErrorKind::Io) when `parent` cannot be listed. A workspace that cannot be removed is
+/// logged and kept.
+pub fn purge(io: &dyn Io, parent: &Path) -> Result<Purged> {
+    let mut purged = Purged::default();
+    let guard = match purge_lock(io, parent) {
+        Ok(guard) => guard,
+        Err(error) => {
+            tracing::debug!(directory = %parent.display(), %error, "no purge lock, so nothing is purged");
+            None
+        }
+    };
+    let Some(_guard) = guard else {
+        purged.busy = true;
+        return Ok(purged);
+    };
+    for entry in io.list(parent).map_err(|source| Error::io("list", parent, source))? {
+        let named_so = entry.name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        if !entry.is_dir || !named_so {
+            continue;
+        }
+        let directory = parent.join(&entry.name);
+        match remove_if_dead(io, &directory) {
+            Ok(true) => purged.removed.push(directory),
+            Ok(false) => purged.kept += 1,
+            Err(error) => {
+                tracing::debug!(directory = %directory.display(), %error, "a workspace could not be purged");
+                purged.kept += 1;
+            }
+        }
+    }
+    Ok(purged)
+}
+
+/// One file a user, since nobody can open another's.
+fn purge_lock(io: &dyn Io, parent: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+    let path = parent.join(format!(".overspill-purge-{}", io.user()));
+    match io.try_lock(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match io.create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => io.try_lock(&path),
+        },
+        found => found,
+    }
+}
+
+/// The lock is held until the directory is gone.
+fn remove_if_dead(io: &dyn Io, directory: &Path) -> io::Result<bool> {
+    match io.try_lock(&directory.join(lock::NAME)) {
+        Ok(Some(_held)) => lock::remove(io, directory).map(|()| true),
+        Ok(None) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,90 @@
+//! What the tests of this crate share.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use spill_core::{Frames, ManualClock, Pool};
+use spill_disk::io::{Io, MemoryIo, read_exact_at};
+use spill_disk::{Segments, SegmentsConfig, Workspace};
+
+/// Where workspaces lie in a file system in memory.
+pub(crate) const PARENT: &str = "/spill";
+
+/// Settings over any `Io`, with a clock that stands still.
+pub(crate) fn config(io: impl Io) -> SegmentsConfig {
+    let workspace = Workspace::open_with(Arc::new(io), Some(Path::new(PARENT))).unwrap();
+    SegmentsConfig::new(workspace).clock(Arc::new(ManualClock::new())).pool(Pool::new(1 << 20))
+}
+
+/// A store whose every value is written by the insert that brings it.
+pub(crate) fn unstaged(io: impl Io, segment_bytes: u64) -> Segments<u64> {
+    Segments::open(config(io).segment_bytes(segment_bytes).stage_bytes(0)).unwrap()
+}
+
+/// Frames of these lengths, whose bytes tell the seed, the frame and the place.
+pub(crate) fn frames(seed: u64, lengths: &[usize]) -> Frames {
+    /// A prime, so that no border of the format falls on a repetition.
+    const PATTERN: usize = 4093;
+    let frame = |(n, len): (usize, &usize)| -> Bytes {
+        let pattern: Vec<u8> =
+            (0..PATTERN.min(*len)).map(|at| (seed as usize * 31 + n * 7 + at + at / 251) as u8).collect();
+        let mut bytes = pattern.repeat(len.div_ceil(PATTERN));
+        bytes.truncate(*len);
+        bytes.into()
+    };
+    let frames: Frames = lengths.iter().enumerate().map(frame).collect();
+    let weight = frames.weight() + seed;
+    frames.with_weight(weight)
+}
+
+/// Frames of one length.
+pub(crate) fn value(seed: u64, len: usize) -> Frames {
+    frames(seed, &[len])
+}
+
+/// Equal in bytes, boundaries and weight.
+#[track_caller]
+pub(crate) fn assert_same(found: &Frames, wanted: &Frames) {
+    assert_eq!((found, found.weight()), (wanted, wanted.weight()));
+}
+
+/// The segment files of the only workspace in memory: path and content.
+pub(crate) fn segment_files(io: &dyn Io) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in io.list(Path::new(PARENT)).unwrap() {
+        let directory = Path::new(PARENT).join(entry.name);
+        if !entry.is_dir {
+            continue;
+        }
+        for entry in io.list(&directory).unwrap() {
+            let path = directory.join(entry.name);
+            if path.extension().is_some_and(|extension| extension == "spill") {
+                files.push((path.clone(), content(io, &path)));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn content(io: &dyn Io, path: &Path) -> Vec<u8> {
+    let file = io.open(path).unwrap();
+    let mut bytes = Vec::new();
+    let mut block = vec![0; 1 << 16];
+    loop {
+        match file.read_at(&mut block, bytes.len() as u64).unwrap() {
+            0 => break,
+            read => bytes.extend_from_slice(&block[..read]),
+        }
+    }
+    let mut again = vec![0; bytes.len()];
+    read_exact_at(&*file, &mut again, 0).unwrap();
+    assert_eq!(bytes, again);
+    bytes
+}
+
+/// A fresh file system in memory.
+pub(crate) fn memory() -> MemoryIo {
+    MemoryIo::new()
+}

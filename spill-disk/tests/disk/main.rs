@@ -1,0 +1,12 @@
+//! Behaviour of the whole crate, as its callers see it.
+
+#![expect(clippy::unwrap_used, reason = "tests: the functions that they share are not marked as such")]
+
+mod common;
+mod corruption;
+mod faults;
+mod model;
+mod round_trip;
+mod threads;
+mod usage;
+mod workspace;

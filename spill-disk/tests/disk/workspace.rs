@@ -1,0 +1,145 @@
+//! Workspaces of living and dead processes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use spill_core::MutableMapping;
+use spill_disk::io::{Io, RealIo};
+use spill_disk::{Segments, SegmentsConfig, Workspace, purge};
+
+use crate::common::value;
+
+/// Set in a child: the directory in which it holds a workspace until it is killed.
+const CHILD: &str = "SPILL_DISK_TEST_CHILD";
+
+/// Runs only as the child of the next test.
+#[test]
+fn child_that_holds_a_workspace() {
+    let Some(parent) = std::env::var_os(CHILD) else { return };
+    let workspace = Workspace::open(Some(Path::new(&parent))).unwrap();
+    println!("\nworkspace {}", workspace.path().display());
+    let segments: Segments<u64> = Segments::open(SegmentsConfig::new(workspace)).unwrap();
+    segments.insert(1, value(1, 300_000)).unwrap();
+    println!("\nready");
+    // Until the parent kills this process, or dies and so closes the pipe.
+    let _ = std::io::stdin().read(&mut [0]);
+}
+
+fn child(parent: &Path) -> (std::process::Child, PathBuf) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "workspace::child_that_holds_a_workspace", "--nocapture"])
+        .env(CHILD, parent)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines: Vec<String> = BufReader::new(child.stdout.as_mut().unwrap())
+        .lines()
+        .map(|line| line.unwrap())
+        .take_while(|line| line != "ready")
+        .collect();
+    let path = lines.iter().find_map(|line| line.strip_prefix("workspace ")).unwrap();
+    (child, path.into())
+}
+
+/// What a killed process left is removed, what a living one uses stays.
+#[test]
+fn the_workspace_of_a_killed_process_is_purged_and_a_living_one_stays() {
+    let parent = tempfile::tempdir().unwrap();
+    let (mut dead, left) = child(parent.path());
+    let (mut alive, used) = child(parent.path());
+    let ours = Workspace::open(Some(parent.path())).unwrap();
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    assert!(left.join("segment-0.spill").exists());
+
+    let purged = purge(&RealIo, parent.path()).unwrap();
+    assert_eq!((purged.removed, purged.kept, purged.busy), (vec![left.clone()], 2, false));
+    assert!(!left.exists() && used.join("segment-0.spill").exists() && ours.path().exists());
+
+    // The next workspace does the same by itself.
+    alive.kill().unwrap();
+    alive.wait().unwrap();
+    let _next = Workspace::open(Some(parent.path())).unwrap();
+    assert!(!used.exists() && ours.path().exists());
+}
+
+/// W12: a workspace is locked for its lifetime, purging is done by one at a time, and who finds the purge lock
+/// held goes on without purging.
+#[test]
+fn a_held_purge_lock_means_that_somebody_else_purges() {
+    let parent = tempfile::tempdir().unwrap();
+    let dead = Workspace::open(Some(parent.path())).unwrap().path().to_owned();
+    fs::create_dir(&dead).unwrap();
+    fs::write(dead.join("overspill.lock"), "").unwrap();
+    let purging =
+        RealIo.try_lock(&parent.path().join(format!(".overspill-purge-{}", RealIo.user()))).unwrap();
+    assert!(purging.is_some());
+    assert!(purge(&RealIo, parent.path()).unwrap().busy);
+    let ours = Workspace::open(Some(parent.path())).unwrap();
+    assert!(dead.exists());
+    drop(purging);
+    let other = Workspace::open(Some(parent.path())).unwrap();
+    assert!(!dead.exists() && ours.path().exists());
+    assert_ne!(ours.path(), other.path());
+}
+
+#[test]
+fn only_what_is_surely_a_workspace_is_purged() {
+    let parent = tempfile::tempdir().unwrap();
+    let make = |name: &str, lock: bool| {
+        let path = parent.path().join(name);
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("data"), "precious").unwrap();
+        if lock {
+            fs::write(path.join("overspill.lock"), "").unwrap();
+        }
+        path
+    };
+    let other_name = make("results", true);
+    let no_lock_file = make("overspill-results", false);
+    let target = tempfile::tempdir().unwrap();
+    fs::write(target.path().join("overspill.lock"), "").unwrap();
+    let link = parent.path().join("overspill-link");
+    symlink(target.path(), &link).unwrap();
+    let file = parent.path().join("overspill-file");
+    fs::write(&file, "precious").unwrap();
+    let dead = make("overspill-1-1", true);
+    symlink(target.path(), dead.join("link")).unwrap();
+    fs::create_dir(dead.join("inside")).unwrap();
+
+    assert_eq!(purge(&RealIo, parent.path()).unwrap().removed, std::slice::from_ref(&dead));
+    assert!(!dead.exists());
+    for kept in [other_name, no_lock_file, link, file, target.path().join("overspill.lock")] {
+        assert!(kept.exists(), "{}", kept.display());
+    }
+}
+
+#[test]
+fn a_workspace_is_private_and_its_parent_is_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let parent = directory.path().join("not/yet/there");
+    let workspace = Workspace::open(Some(&parent)).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(workspace.path()), 0o700);
+    assert_eq!(mode(&workspace.path().join("overspill.lock")), 0o600);
+    let name = workspace.path().file_name().unwrap().to_str().unwrap().to_owned();
+    assert!(name.starts_with("overspill-"), "{name}");
+    workspace.remove().unwrap();
+    workspace.remove().unwrap();
+    assert!(!workspace.path().exists() && parent.exists());
+}
+
+#[test]
+fn a_parent_that_is_a_file_is_a_typed_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    for parent in [file.clone(), file.join("below")] {
+        let error = Workspace::open(Some(&parent)).err().unwrap();
+        assert!(error.to_string().contains(&*file.to_string_lossy()), "{error}");
+    }
+}

@@ -1,0 +1,32 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Which layer when
+//!
+//! - [`Lru`]: a map in RAM that forgets what was not used lately.
+//! - [`Buffer`]: a map that forgets nothing: what does not fit moves to the mapping below.
+//! - [`Func`]: values of one type stored as another, by a [`Codec`].
+//! - [`Compress`]: smaller records, where the disk is slower than a core.
+//! - [`Segments`]: the files.
+//!
+//! Features: `disk` and `compress` (both by default), `worker`, `tokio`, `conformance`. Without any, this is the core:
+//! traits and layers, and no storage.
+
+#[cfg(feature = "disk")]
+pub mod presets;
+
+#[cfg(feature = "conformance")]
+pub use spill_core::conformance_tests;
+pub use spill_core::*;
+
+#[cfg(any(feature = "disk", feature = "serde", feature = "rkyv"))]
+pub use spill_codec::*;
+#[cfg(feature = "compress")]
+pub use spill_compress::*;
+#[cfg(feature = "disk")]
+pub use spill_disk::{Purged, Segments, SegmentsConfig, Workspace, purge};
+#[cfg(feature = "worker")]
+pub use spill_worker as worker;
+
+#[cfg(all(doctest, feature = "conformance"))]
+#[doc = include_str!("../docs/backends.md")]
+mod backends {}

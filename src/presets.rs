@@ -1,0 +1,177 @@
+//! Whole chains in one call.
+//!
+//! [`disk`] and [`compressed_disk`] take bytes or text as values. [`Preset`] takes any value with a codec, a
+//! weigher of your own, and writer threads. Whoever wants another shape puts the layers together with
+//! [`Compose`](crate::Compose).
+
+use std::path::{Path, PathBuf};
+
+use spill_codec::Raw;
+#[cfg(feature = "compress")]
+use spill_compress::{Compress, Compressor};
+use spill_core::{
+    Buffer, BufferBuilder, Codec, Frames, Func, HeapSize, HeapWeigher, Key, Pool, Result, Value, Weigh,
+};
+use spill_disk::{Segments, SegmentsConfig, Workspace};
+
+/// RAM over segment files.
+pub type Disk<K, V, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Segments<K>>>;
+
+/// RAM over compressed segment files.
+#[cfg(feature = "compress")]
+pub type CompressedDisk<K, V, Z, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Compress<Segments<K>, Z>>>;
+
+/// Keeps up to `target` bytes of values in RAM and spills the rest to `directory`, or to the operating
+/// system's temporary directory.
+///
+/// # Errors
+/// [`Io`](crate::ErrorKind::Io) when the directory cannot be written.
+///
+/// ```
+/// use bytes::Bytes;
+/// use overspill::{MutableMapping, presets};
+///
+/// let map = presets::disk::<u64, Bytes>(1 << 20, None)?;
+/// for n in 0..100 {
+///     map.insert(n, Bytes::from(vec![n as u8; 100_000]))?;
+/// }
+/// assert_eq!(map.get(&3)?, Some(Bytes::from(vec![3; 100_000])));
+/// assert!(map.usage().fast < 1 << 20);
+/// # Ok::<_, overspill::Error>(())
+/// ```
+pub fn disk<K: Key, V: Value + HeapSize>(target: u64, directory: Option<&Path>) -> Result<Disk<K, V>>
+where
+    Raw: Codec<V>,
+{
+    Preset::new(target).directory(directory).disk(Raw)
+}
+
+/// [`disk`], with values compressed by `compressor` on their way.
+///
+/// # Errors
+/// As [`disk`].
+///
+/// ```
+/// use overspill::{Lz4, MutableMapping, presets};
+///
+/// let map = presets::compressed_disk::<u64, String, _>(1 << 20, None, Lz4)?;
+/// for n in 0..100 {
+///     map.insert(n, format!("{n} ").repeat(50_000))?;
+/// }
+/// map.flush()?;
+/// let spilled = map.usage().spilled;
+/// assert!(spilled.disk < spilled.memory / 10);
+/// # Ok::<_, overspill::Error>(())
+/// ```
+#[cfg(feature = "compress")]
+pub fn compressed_disk<K: Key, V: Value + HeapSize, Z: Compressor>(
+    target: u64,
+    directory: Option<&Path>,
+    compressor: Z,
+) -> Result<CompressedDisk<K, V, Z>>
+where
+    Raw: Codec<V>,
+{
+    Preset::new(target).directory(directory).compressed_disk(Raw, compressor)
+}
+
+/// The settings of a preset chain. What the chain itself needs in RAM, buffers for reading and the stage of
+/// values that wait to be written, is taken off the target.
+pub struct Preset<K, V> {
+    target: u64,
+    directory: Option<PathBuf>,
+    writers: usize,
+    buffer: BufferBuilder<K, V>,
+}
+
+impl<K: Key, V: Value + HeapSize> Preset<K, V> {
+    /// Up to `target` bytes in RAM, values weighed by [`HeapWeigher`].
+    #[must_use]
+    pub fn new(target: u64) -> Self {
+        Self::weighed_by(target, HeapWeigher)
+    }
+}
+
+impl<K: Key, V: Value> Preset<K, V> {
+    /// Up to `target` bytes in RAM, values weighed by `weigher`.
+    #[must_use]
+    pub fn weighed_by(target: u64, weigher: impl Weigh<K, V>) -> Self {
+        Preset { target, directory: None, writers: 0, buffer: BufferBuilder::weighed_by(weigher) }
+    }
+
+    /// Where to spill; without it, the operating system's temporary directory.
+    #[must_use]
+    pub fn directory(mut self, directory: Option<&Path>) -> Self {
+        self.directory = directory.map(Path::to_owned);
+        self
+    }
+
+    /// Threads that spill behind the caller; with 0, the default, the caller spills itself.
+    #[must_use]
+    pub fn writers(mut self, threads: usize) -> Self {
+        self.writers = threads;
+        self
+    }
+
+    /// RAM over segment files, values stored by `codec`.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) when the directory cannot be written.
+    pub fn disk<C: Codec<V>>(self, codec: C) -> Result<Disk<K, V, C>> {
+        let share = Share::of(self.target);
+        let segments = self.segments(&share)?;
+        self.buffered(&share, Func::new(codec, segments))
+    }
+
+    /// RAM over compressed segment files, values stored by `codec`.
+    ///
+    /// # Errors
+    /// As [`disk`](Self::disk).
+    #[cfg(feature = "compress")]
+    pub fn compressed_disk<C: Codec<V>, Z: Compressor>(
+        self,
+        codec: C,
+        compressor: Z,
+    ) -> Result<CompressedDisk<K, V, Z, C>> {
+        let share = Share::of(self.target);
+        let segments = self.segments(&share)?;
+        let compressed = Compress::new(compressor, segments).with_pool(share.pool.clone());
+        self.buffered(&share, Func::new(codec, compressed))
+    }
+
+    fn segments(&self, share: &Share) -> Result<Segments<K>> {
+        let workspace = Workspace::open(self.directory.as_deref())?;
+        Segments::open(SegmentsConfig::new(workspace).stage_bytes(share.stage).pool(share.pool.clone()))
+    }
+
+    fn buffered<C, M>(
+        self,
+        share: &Share,
+        func: Func<K, V, Frames, C, M>,
+    ) -> Result<Buffer<K, V, Func<K, V, Frames, C, M>>>
+    where
+        C: Codec<V>,
+        M: spill_core::MutableMapping<K, Frames> + 'static,
+    {
+        let weigher = self.buffer.weigher();
+        let func = func.weighed_by(move |key: &K, value: &V| weigher.weigh(key, value));
+        self.buffer.target(share.fast).writers(self.writers).over(func)
+    }
+}
+
+/// How a target is shared out.
+struct Share {
+    /// What values in fast memory may weigh.
+    fast: u64,
+    /// What values that wait to be written may weigh.
+    stage: u64,
+    pool: Pool,
+}
+
+impl Share {
+    fn of(target: u64) -> Self {
+        let pool = (target / 8).min(256 << 20);
+        let stage = (target / 16).min(2 << 20);
+        Share { fast: target - pool - stage, stage, pool: Pool::new(pool) }
+    }
+}

@@ -6,10 +6,12 @@
 //! - [`Buffer`]: a map that forgets nothing: what does not fit moves to the mapping below.
 //! - [`Func`]: values of one type stored as another, by a [`Codec`].
 //! - [`Compress`]: smaller records, where the disk is slower than a core.
-//! - [`Segments`]: the files.
+//! - [`Segments`]: the files. [`Files`] has one for each key, and can be opened again by a later process.
+//! - [`Cache`]: copies of what is slow to read; [`Sieve`]: several mappings as one, each pair where it belongs;
+//!   [`KeyMap`]: other keys.
 //!
-//! Features: `disk` and `compress` (both by default), `worker`, `tokio`, `conformance`. Without any, this is the core:
-//! traits and layers, and no storage.
+//! Features: `disk` and `compress` (both by default), `serde`, `rkyv`, `worker`, `tokio`,
+//! `conformance`. Without any, this is the core: traits and layers, and no storage.
 
 #[cfg(feature = "disk")]
 pub mod presets;
@@ -23,7 +25,7 @@ pub use spill_codec::*;
 #[cfg(feature = "compress")]
 pub use spill_compress::*;
 #[cfg(feature = "disk")]
-pub use spill_disk::{Purged, Segments, SegmentsConfig, Workspace, purge};
+pub use spill_disk::{Files, FilesConfig, Purged, Segments, SegmentsConfig, Workspace, purge};
 #[cfg(feature = "worker")]
 pub use spill_worker as worker;
 

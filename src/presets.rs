@@ -10,9 +10,13 @@ use spill_codec::Raw;
 #[cfg(feature = "compress")]
 use spill_compress::{Compress, Compressor};
 use spill_core::{
-    Buffer, BufferBuilder, Codec, Frames, Func, HeapSize, HeapWeigher, Key, Pool, Result, Value, Weigh,
+    Buffer, BufferBuilder, Codec, Frames, Func, HeapSize, HeapWeigher, Key, MutableMapping, Pool, Result,
+    Value, Weigh,
 };
 use spill_disk::{Segments, SegmentsConfig, Workspace};
+
+/// RAM over frames in `M`.
+type Spilling<K, V, C, M> = Buffer<K, V, Func<K, V, Frames, C, M>>;
 
 /// RAM over segment files.
 pub type Disk<K, V, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Segments<K>>>;
@@ -144,15 +148,11 @@ impl<K: Key, V: Value> Preset<K, V> {
         Segments::open(SegmentsConfig::new(workspace).stage_bytes(share.stage).pool(share.pool.clone()))
     }
 
-    fn buffered<C, M>(
+    fn buffered<C: Codec<V>, M: MutableMapping<K, Frames> + 'static>(
         self,
         share: &Share,
         func: Func<K, V, Frames, C, M>,
-    ) -> Result<Buffer<K, V, Func<K, V, Frames, C, M>>>
-    where
-        C: Codec<V>,
-        M: spill_core::MutableMapping<K, Frames> + 'static,
-    {
+    ) -> Result<Spilling<K, V, C, M>> {
         let weigher = self.buffer.weigher();
         let func = func.weighed_by(move |key: &K, value: &V| weigher.weigh(key, value));
         self.buffer.target(share.fast).writers(self.writers).over(func)

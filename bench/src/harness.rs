@@ -105,7 +105,11 @@ pub fn pair(
             let (x_wall, y_wall) = (x.wall.as_secs_f64(), y.wall.as_secs_f64());
             a.push(x_wall);
             b.push(y_wall);
-            ratios.push(if matches!(goal, Some((Better::LessTime, _))) { x_wall / y_wall } else { y_wall / x_wall });
+            ratios.push(if matches!(goal, Some((Better::LessTime, _))) {
+                x_wall / y_wall
+            } else {
+                y_wall / x_wall
+            });
             cpus.push(x.cpu.as_secs_f64() / x_wall);
         }
     }
@@ -123,7 +127,8 @@ pub fn pair(
 
 /// The table, in Markdown.
 pub fn table(rows: &[Row]) -> String {
-    let mut lines = vec![["question", "ours", "peer", "ratio", "spread", "goal", "reached", "note"].map(String::from)];
+    let mut lines =
+        vec![["question", "ours", "peer", "ratio", "spread", "goal", "reached", "note"].map(String::from)];
     for row in rows {
         let goal = match row.goal {
             None => String::new(),
@@ -141,7 +146,8 @@ pub fn table(rows: &[Row]) -> String {
             row.note.clone(),
         ]);
     }
-    let widths: [usize; 8] = std::array::from_fn(|i| lines.iter().map(|l| l[i].chars().count()).max().unwrap_or(0));
+    let widths: [usize; 8] =
+        std::array::from_fn(|i| lines.iter().map(|l| l[i].chars().count()).max().unwrap_or(0));
     let mut text = String::new();
     for (n, line) in lines.iter().enumerate() {
         for (cell, width) in line.iter().zip(widths) {

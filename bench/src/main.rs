@@ -1,6 +1,7 @@
 //! `cargo xtask bench [NAME...]`: ours, the peer, the ratio and its spread, all alternating in one run.
 
 mod chain;
+mod codec;
 mod harness;
 mod hit;
 mod large;
@@ -12,11 +13,12 @@ use harness::Row;
 /// A group of questions: its name, what it asks, and how.
 type Question = (&'static str, &'static str, fn(usize) -> Vec<Row>);
 
-const QUESTIONS: [Question; 4] = [
+const QUESTIONS: [Question; 5] = [
     ("hit", "a hit in fast memory, beside the lru crate behind a mutex", hit::run),
     ("large", "1 MiB values through the whole chain, beside plain file I/O", large::run),
     ("small", "4 KiB values through the whole chain, beside file I/O, fjall and redb", small::run),
     ("memory", "RAM for each spilled value; what evicting an unchanged value writes", memory::run),
+    ("codec", "a large value viewed in place by rkyv, beside deserialised by serde", codec::run),
 ];
 
 fn main() -> std::process::ExitCode {

@@ -1,8 +1,14 @@
 //! Codecs: ready pairs of functions between values and [`Frames`](spill_core::Frames).
 //!
 //! A codec says how a value of a type is stored; [`Func`](spill_core::Func) makes a mapping of such values
-//! out of a mapping of frames. [`Raw`] is for values that are bytes or text already. A pair of functions is a
-//! codec as well, see [`Codec`](spill_core::Codec).
+//! out of a mapping of frames.
+//!
+//! - [`Raw`] is for values that are bytes or text already.
+//! - `Serde` (feature `serde`) stores any type with serde's traits: the least to write.
+//! - `Rkyv` (feature `rkyv`) stores `Archive<T>`, which is used where it was read: for large values that are
+//!   read more often than changed.
+//!
+//! A pair of functions is a codec as well, see [`Codec`](spill_core::Codec).
 //!
 //! ```
 //! use spill_codec::Raw;
@@ -16,6 +22,15 @@
 //! # Ok::<_, spill_core::Error>(())
 //! ```
 
+mod frame;
 mod raw;
+#[cfg(feature = "rkyv")]
+mod rkyv;
+#[cfg(feature = "serde")]
+mod serde;
 
-pub use raw::Raw;
+pub use self::raw::Raw;
+#[cfg(feature = "rkyv")]
+pub use self::rkyv::{Archivable, Archive, Rkyv};
+#[cfg(feature = "serde")]
+pub use self::serde::Serde;

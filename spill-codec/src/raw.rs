@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use spill_core::{Codec, Error, Frames, Result};
 
+use crate::frame;
+
 /// Stores bytes and text as they are, in one frame; [`Frames`] with all of theirs.
 ///
 /// `Bytes` and `Frames` pass both ways without a copy. `Arc<[u8]>` is shared with storage on the way in and
@@ -15,10 +17,8 @@ use spill_core::{Codec, Error, Frames, Result};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;
 
-/// The one frame of a value that was stored as one.
 fn single(frames: Frames) -> Result<Bytes> {
-    let count = frames.as_slice().len();
-    frames.into_single().ok_or_else(|| Error::codec("raw", format!("expected 1 frame, found {count}")))
+    frame::single("raw", frames)
 }
 
 fn text(frame: &[u8]) -> Result<&str> {

@@ -1,5 +1,6 @@
 //! `Func`: a mapping seen through a pair of functions (PARITY Z01).
 
+use std::any::TypeId;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -126,9 +127,13 @@ impl<K: Key, V: Value, W: Value, C: Codec<V, W>, M: MutableMapping<K, W>> Func<K
 
 impl<K: Key, V: Value, C: Codec<V>, M: MutableMapping<K, Frames>> Func<K, V, Frames, C, M> {
     /// Labels the frames with what `weigher` says of the value, so that storage can report what spilled
-    /// values weighed. Give it the buffer's own weigher. Without one the frames' length is the weight.
+    /// values weighed. Give it the buffer's own weigher. Without one the frames' length is the weight. Values
+    /// that are [`Frames`] themselves carry a weight already and keep it.
     #[must_use]
     pub fn weighed_by(mut self, weigher: impl Weigh<K, V>) -> Self {
+        if TypeId::of::<V>() == TypeId::of::<Frames>() {
+            return self;
+        }
         self.label = Some(Box::new(move |key, value, frames| frames.with_weight(weigher.weigh(key, value))));
         self
     }

@@ -13,8 +13,12 @@ pub struct SpilledSize {
 
 impl Add for SpilledSize {
     type Output = Self;
+    /// Saturates: weights are what a user's weigher says.
     fn add(self, other: Self) -> Self {
-        SpilledSize { memory: self.memory + other.memory, disk: self.disk + other.disk }
+        SpilledSize {
+            memory: self.memory.saturating_add(other.memory),
+            disk: self.disk.saturating_add(other.disk),
+        }
     }
 }
 

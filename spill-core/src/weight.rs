@@ -95,7 +95,7 @@ impl<A: HeapSize, B: HeapSize> HeapSize for (A, B) {
 /// It runs without a lock. A panic is caught: the insert fails with
 /// [`Panicked`](crate::ErrorKind::Panicked) and the old value stays.
 pub trait Weigh<K, V>: Send + Sync + 'static {
-    /// The bytes that the pair takes in fast memory.
+    /// The bytes that the pair takes in fast memory; more than 2^48 counts as that.
     fn weigh(&self, key: &K, value: &V) -> u64;
 }
 

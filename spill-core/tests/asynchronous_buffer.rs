@@ -1,5 +1,5 @@
 //! `AsyncBuffer`: what is answered at the first poll, and what the rest waits for.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 mod tasks;

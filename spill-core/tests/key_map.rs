@@ -1,5 +1,4 @@
 //! `KeyMap`: keys seen through a translation.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
@@ -17,7 +16,6 @@ fn to_name(n: &u64) -> String {
     format!("key-{n}")
 }
 
-#[expect(clippy::ptr_arg, reason = "it is given what a mapping has for keys")]
 fn from_name(name: &String) -> Result<u64> {
     let number = name.strip_prefix("key-").and_then(|number| number.parse().ok());
     number.ok_or_else(|| Error::codec("key name", format!("{name} is not key-N")))

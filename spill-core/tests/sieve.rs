@@ -516,6 +516,7 @@ impl MutableMapping<u64, Val> for Batches {
     }
 }
 
+/// Z24: a bulk insert stays one on its way down, cut by mapping.
 #[test]
 fn batches_reach_each_mapping_as_batches() {
     let map = Sieve::new(vec![Batches::default(), Batches::default()], by_id);

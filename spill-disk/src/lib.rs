@@ -1,8 +1,10 @@
-//! Spilled data on a local disk: segment files in a private workspace.
+//! Spilled data on a local disk: segment files in a private workspace, or one file a key.
 //!
 //! [`Segments`] is a mapping of keys to [`Frames`](spill_core::Frames) over append-only files: every value
 //! costs one record in a file and some 40 bytes of RAM beyond its key. [`Workspace`] is the private directory
 //! that its files live in; nothing of it outlives its process for longer than until the next one starts.
+//! [`Files`] is a mapping that has a file for each key, in a workspace or in a directory of your own that a later
+//! process can open again.
 //! [`io`] is the only door to the operating system, where tests put memory and faults in.
 //!
 //! ```
@@ -22,12 +24,15 @@
 //! # What it is not
 //!
 //! It is no database: [`flush`](spill_core::MutableMapping::flush) hands data to the operating system and does
-//! not wait for the device, and a directory is not opened again by a later process. Spilled data dies with
-//! the process that spilled it.
+//! not wait for the device. Spilled data dies with the process that spilled it, but for the directories that
+//! [`Files`] are given.
 
+mod failure;
+mod files;
 pub mod io;
 mod segments;
 mod workspace;
 
+pub use files::{Files, FilesConfig};
 pub use segments::{Segments, SegmentsConfig};
 pub use workspace::{Purged, Workspace, purge};

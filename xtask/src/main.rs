@@ -14,6 +14,7 @@ mod links;
 mod metadata;
 mod msrv;
 mod parity;
+mod sanitize;
 mod shell;
 mod steps;
 mod test;

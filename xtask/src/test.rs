@@ -3,7 +3,7 @@
 use crate::parity;
 use crate::shell::{self, Failure, Line, Result};
 use crate::steps::{self, Context, Extent, Step};
-use crate::{dependencies, features, install, links, msrv, tree};
+use crate::{dependencies, features, install, links, msrv, sanitize, tree};
 
 /// In order: what fails fast, and what others build upon, comes first.
 const STEPS: &[Step] = &[
@@ -24,6 +24,12 @@ const STEPS: &[Step] = &[
     Step { name: "doctests", proves: "examples in the documentation run", quick: true, run: doctests },
     Step { name: "docs", proves: "the documentation builds without warnings", quick: false, run: docs },
     Step { name: "shuttle", proves: "the buffer's rules hold in many schedules", quick: false, run: shuttle },
+    Step {
+        name: "sanitize",
+        proves: "the unsafe code touches only its own memory",
+        quick: false,
+        run: sanitize::run,
+    },
     Step {
         name: "features",
         proves: "each feature alone works for a user",

@@ -50,10 +50,7 @@ fn main() {
     // fast memory and stage so small that they do not count beside a million records
     let workspace = Workspace::open(Some(home.path())).unwrap();
     let segments = Segments::open(SegmentsConfig::new(workspace).stage_bytes(64 << 10)).unwrap();
-    let map = segments
-        .coded(Raw)
-        .buffered(BufferBuilder::<u64, Bytes>::new().target(64 << 10))
-        .unwrap();
+    let map = segments.coded(Raw).buffered(BufferBuilder::<u64, Bytes>::new().target(64 << 10)).unwrap();
     let before = LIVE.load(Relaxed);
     let mut worst = 0.0f64;
     for n in 0..KEYS {
@@ -63,8 +60,13 @@ fn main() {
             worst = worst.max(per_value(PEAK.load(Relaxed) - before, n + 1));
         }
     }
-    println!("RAM a spilled value beyond its key, 1 million keys, worst moment from 100 thousand on\t{worst}\t48");
-    println!("RAM a spilled value beyond its key, 1 million keys, in the end\t{}\t48", per_value(LIVE.load(Relaxed) - before, KEYS));
+    println!(
+        "RAM a spilled value beyond its key, 1 million keys, worst moment from 100 thousand on\t{worst}\t48"
+    );
+    println!(
+        "RAM a spilled value beyond its key, 1 million keys, in the end\t{}\t48",
+        per_value(LIVE.load(Relaxed) - before, KEYS)
+    );
 
     map.flush().unwrap();
     for n in 0..200 {

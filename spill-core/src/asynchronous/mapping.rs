@@ -34,8 +34,8 @@ use crate::{Key, Result, SpilledSize, Stats, Usage, Value};
 ///   storage hangs. Those that had not begun have no effect; whether the others had one is not known. Then it
 ///   closes what is below.
 /// - *Panics* of what is below become [`Panicked`](crate::ErrorKind::Panicked).
-/// - *Dropping an adapter* stops its own threads without waiting for them, so it may happen inside a runtime.
-///   A runtime that was given is never shut down.
+/// - *Dropping an adapter* stops its own threads without waiting for them, so it may happen inside a runtime;
+///   calls that still stood in line never begin. A runtime that was given is never shut down.
 /// - *Who wins* when calls meet is decided by the mapping below, as its page says; calls are handed on in the
 ///   order in which they were first polled, and those of several threads run at once.
 ///

@@ -13,8 +13,9 @@ use crate::{AsyncMutableMapping, Key, MutableMapping, Result, SpilledSize, Stats
 /// Makes a [`MutableMapping`] an [`AsyncMutableMapping`], by running its calls on a pool of threads.
 ///
 /// The futures need no runtime: any executor can poll them. Readings from RAM (`contains_key`, `len`,
-/// `usage`, ...) are answered in the caller. Calls wait in line when all threads are busy. What a dropped
-/// future and `close` end, and what a panic becomes, is told at [`AsyncMutableMapping`].
+/// `usage`, ...) are answered in the caller. Calls wait in line when all threads are busy, and so does what
+/// `close` does below, after it told everybody in flight. What a dropped future and `close` end, and what a
+/// panic becomes, is told at [`AsyncMutableMapping`].
 ///
 /// A batch (`get_many`, `insert_many`, `remove_many`, `clear`) is one call: it takes one thread, and where it
 /// panics all its results are [`Panicked`](crate::ErrorKind::Panicked), though some of it may have happened.

@@ -18,6 +18,7 @@ enum Found<V> {
 
 impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     pub(super) fn update<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Result<Option<R>> {
+        self.wait_for_room()?;
         match self.find_to_update(key, false)? {
             None | Some(Found::Absent(_)) => Ok(None),
             Some(Found::Value(i, value, weight)) => self.run_update(i, key, value, weight, change).map(Some),
@@ -25,6 +26,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     }
 
     pub(super) fn upsert(&self, key: K, make: impl FnOnce() -> V, change: impl FnOnce(&mut V)) -> Result<()> {
+        self.wait_for_room()?;
         match self.find_to_update(&key, true)? {
             None => Ok(()),
             Some(Found::Value(i, value, weight)) => self.run_update(i, &key, value, weight, change),
@@ -37,6 +39,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             if let Some(value) = self.get(&key, super::core::Reading::Use)? {
                 return Ok(value);
             }
+            self.wait_for_room()?;
             let mut state = self.open()?;
             let i = match state.table.find(&key) {
                 Some(i) if state.slot(i).present() => continue,

@@ -48,7 +48,8 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     }
 
     pub(super) fn weigh(&self, key: &K, value: &V) -> Result<u64> {
-        guarded("weighing a value", || Ok(self.weigher.weigh(key, value)))
+        // the bound keeps sums from overflowing, whatever a weigher says
+        guarded("weighing a value", || Ok(self.weigher.weigh(key, value).min(1 << 48)))
     }
 
     #[inline]
@@ -250,6 +251,14 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             state = self.wait_for_writers(state, weight, ceiling)?;
         }
         Ok(state)
+    }
+
+    /// Waits for room as an insert does, before a closure or a loader makes a value of unknown weight.
+    pub(super) fn wait_for_room(&self) -> Result<()> {
+        match self.ceiling {
+            Some(ceiling) => self.wait_for_writers(self.open()?, 0, ceiling).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Waits while fast memory is above the ceiling and a write is under way. Neither a device that fails

@@ -194,7 +194,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<
         Usage {
             count: state.len,
             fast: state.fast_bytes + below.fast,
-            spilled: below.spilled - state.copies_sum(),
+            spilled: state.spilled(&self.core.slow),
             staged: below.staged,
             physical: below.physical,
         }
@@ -219,7 +219,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<
             fast_count: state.fast_count as u64,
             fast_bytes: state.fast_bytes,
             slow_count: (state.len - state.fast_count.min(state.len)) as u64,
-            slow_bytes: (self.core.slow.usage().spilled - state.copies_sum()).memory,
+            slow_bytes: state.spilled(&self.core.slow).memory,
             ..below
         }
     }

@@ -73,6 +73,11 @@ impl<V> Slot<V> {
         self.value.is_none() && self.copy == SlowCopy::Clean
     }
 
+    /// What slow memory has for the key is changing.
+    pub(crate) fn changes_copy(&self) -> bool {
+        matches!(self.flight, Some(Flight::Writing | Flight::Removing))
+    }
+
     /// R2. Sets or takes the value; gives back the old one. Whatever flies is about an older value from now on.
     pub(crate) fn write(&mut self, value: Option<V>, weight: u64) -> Option<V> {
         if self.copy == SlowCopy::Clean {

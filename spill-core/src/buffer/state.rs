@@ -31,14 +31,17 @@ pub(super) struct State<K, V> {
     pub(super) writers: usize,
     pub(super) stopping: bool,
     signals: HashMap<u32, Arc<Signal<V>>>,
-    /// Slots in flight that have a value, for an evicter that finds nothing else to wait for.
+    /// Slots in flight that have a value, for an evicter that finds nothing else to wait for; and those whose
+    /// slow copy is being written or removed.
     flying: BTreeSet<u32>,
     /// Idle slots whose slow copy is Stale: its removal failed and is tried again.
     stale: BTreeSet<u32>,
     stale_retry: Duration,
     /// Slow copies beside a fast value or of no value: not the only copy, so not counted as spilled.
-    copies: HashMap<u32, SpilledSize>,
+    copies: HashMap<u32, Option<SpilledSize>>,
     copies_sum: SpilledSize,
+    /// Those of them that had no size when they were noted: a level below may move them to its storage later.
+    unsized_copies: BTreeSet<u32>,
     /// Walks under way, and the keys whose slow copy was replaced by a fast value meanwhile.
     walks: usize,
     journal: Vec<K>,
@@ -96,6 +99,7 @@ impl<K: Key, V: Value> State<K, V> {
             stale_retry: Duration::ZERO,
             copies: HashMap::new(),
             copies_sum: SpilledSize::default(),
+            unsized_copies: BTreeSet::new(),
             walks: 0,
             journal: Vec::new(),
         }
@@ -120,14 +124,14 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// Begins a flight; the slot stands nowhere until it ends.
     pub(super) fn begin(&mut self, i: u32, flight: Flight) {
-        self.take_off(i);
         self.slot(i).begin(flight);
+        self.take_off(i);
     }
 
     /// The bookkeeping of a flight that begins.
     pub(super) fn take_off(&mut self, i: u32) {
         self.table.withdraw(i);
-        if self.slot(i).value.is_some() {
+        if self.slot(i).value.is_some() || self.slot(i).changes_copy() {
             self.flying.insert(i);
         }
         if !self.stale.is_empty() {
@@ -405,9 +409,12 @@ impl<K: Key, V: Value> State<K, V> {
         if !beside {
             self.untrack_copy(i);
         } else if !self.copies.contains_key(&i) {
-            let size = slow.stored_size(key).unwrap_or_default();
+            let size = slow.stored_size(key);
             self.copies.insert(i, size);
-            self.copies_sum += size;
+            match size {
+                Some(size) => self.copies_sum += size,
+                None => _ = self.unsized_copies.insert(i),
+            }
         }
     }
 
@@ -415,13 +422,39 @@ impl<K: Key, V: Value> State<K, V> {
         if !self.copies.is_empty()
             && let Some(size) = self.copies.remove(&i)
         {
-            self.copies_sum -= size;
+            match size {
+                Some(size) => self.copies_sum -= size,
+                None => _ = self.unsized_copies.remove(&i),
+            }
         }
     }
 
-    /// What slow memory holds that is not the only copy of a value.
-    pub(super) fn copies_sum(&self) -> SpilledSize {
-        self.copies_sum
+    /// What slow memory has as the only copy of a value.
+    pub(super) fn spilled<S: MutableMapping<K, V>>(&self, slow: &S) -> SpilledSize {
+        let mut below = slow.usage().spilled;
+        // what storage does in this moment must be seen in both or in neither
+        for _ in 0..8 {
+            let copies = if below == SpilledSize::default() { below } else { self.copies(slow) };
+            let again = slow.usage().spilled;
+            if again == below {
+                return below - copies;
+            }
+            below = again;
+        }
+        below - self.copies(slow)
+    }
+
+    /// What slow memory has for keys whose value is in fast memory, or that are gone.
+    fn copies<S: MutableMapping<K, V>>(&self, slow: &S) -> SpilledSize {
+        let changing: Vec<u32> =
+            self.flying.iter().copied().filter(|&i| self.table[i].item.changes_copy()).collect();
+        let noted = changing
+            .iter()
+            .filter_map(|i| *self.copies.get(i)?)
+            .fold(self.copies_sum, |sum, size| sum - size);
+        let unsized_copies = self.unsized_copies.iter().filter(|i| !changing.contains(i));
+        let asked = unsized_copies.chain(&changing).filter_map(|&i| slow.stored_size(self.table.key(i)));
+        asked.fold(noted, |sum, size| sum + size)
     }
 
     /// Keys with a value in fast memory, the most recently used first.

@@ -1,4 +1,4 @@
-//! The buffer's state machine under explored schedules (`--cfg shuttle`).
+//! The buffer's state machine, and the layers that hold keys, under explored schedules (`--cfg shuttle`).
 //!
 //! Each test runs a handful of threads on one key many times; shuttle chooses at every lock and wait who goes
 //! on. Every answer and the state that is left must be explained by some order of the operations that agrees
@@ -6,6 +6,7 @@
 
 mod cases;
 mod history;
+mod layers;
 mod pairs;
 mod store;
 

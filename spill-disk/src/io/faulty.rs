@@ -42,6 +42,7 @@ pub enum Operation {
     Create,
     Open,
     List,
+    Rename,
     RemoveFile,
     RemoveDir,
     Lock,
@@ -53,11 +54,12 @@ pub enum Operation {
 }
 
 impl Operation {
-    const ALL: [Operation; 12] = [
+    const ALL: [Operation; 13] = [
         Operation::CreateDir,
         Operation::Create,
         Operation::Open,
         Operation::List,
+        Operation::Rename,
         Operation::RemoveFile,
         Operation::RemoveDir,
         Operation::Lock,
@@ -74,7 +76,7 @@ impl Operation {
 pub struct Call<'a> {
     /// What was asked.
     pub operation: Operation,
-    /// Of which file or directory.
+    /// Of which file or directory; in a rename, its old name.
     pub path: &'a Path,
 }
 
@@ -214,6 +216,10 @@ impl Io for FaultyIo {
     fn list(&self, directory: &Path) -> io::Result<Vec<Entry>> {
         self.faults.meet(Operation::List, directory)?;
         self.inner.list(directory)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.faults.meet(Operation::Rename, from)?;
+        self.inner.rename(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.faults.meet(Operation::RemoveFile, path)?;

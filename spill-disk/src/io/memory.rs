@@ -124,6 +124,20 @@ impl Io for MemoryIo {
             .collect())
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut tree = self.0.lock();
+        let content = tree.file(from)?;
+        if tree.is_directory(to) {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !to.parent().is_some_and(|parent| tree.is_directory(parent)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        tree.nodes.remove(from);
+        tree.nodes.insert(to.to_owned(), Node::File(content));
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut tree = self.0.lock();
         tree.file(path)?;
@@ -231,6 +245,19 @@ mod tests {
         note(io.try_lock(&path).map(|lock| lock.is_some().to_string()));
         drop(held);
         note(io.try_lock(&path).map(|lock| lock.is_some().to_string()));
+        let (second, third) = (root.join("a/b/second"), root.join("a/b/third"));
+        io.create(&second).unwrap();
+        note(io.rename(&path, &third).map(|()| String::new()));
+        note(io.rename(&path, &third).map(|()| String::new()));
+        note(io.rename(&third, &root.join("none/third")).map(|()| String::new()));
+        let empty = root.join("a/empty");
+        io.create_dir(&empty).unwrap();
+        note(io.rename(&third, &empty).map(|()| String::new()));
+        note(io.rename(&third, &second).map(|()| String::new()));
+        note(io.rename(&second, &second).map(|()| String::new()));
+        note(io.list(&dir).map(|entries| format!("{entries:?}")));
+        note(io.open(&second).and_then(|file| file.read_at(&mut found, 0)).map(|n| n.to_string()));
+        note(io.rename(&second, &path).map(|()| String::new()));
         note(io.remove_file(&path).map(|()| String::new()));
         note(io.remove_file(&path).map(|()| String::new()));
         note(file.read_at(&mut found, 0).map(|n| n.to_string()));

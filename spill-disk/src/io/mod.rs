@@ -54,6 +54,13 @@ pub trait Io: Send + Sync + 'static {
     /// What the system says.
     fn list(&self, directory: &Path) -> io::Result<Vec<Entry>>;
 
+    /// Gives a file another name in one step: whoever looks finds it under one of the two. A file that had the
+    /// new name is gone, but its open handles stay usable.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file. Handles that are open stay usable.
     ///
     /// # Errors

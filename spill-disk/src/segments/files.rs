@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 use spill_core::{Error, ErrorKind, Result};
 
 use super::index::STAGED;
+use super::writer::Owner;
 use crate::Workspace;
+use crate::failure;
 use crate::io::File;
 
 /// Files kept for another use.
@@ -26,6 +28,13 @@ pub(super) struct SegmentFile {
     pub(super) generation: u32,
     /// Bytes from the start that were ever handed out to a writer: what the file takes.
     extent: AtomicU64,
+}
+
+impl SegmentFile {
+    /// Whose its records are.
+    pub(super) fn owner(&self) -> Owner {
+        Owner { segment: self.segment, generation: self.generation }
+    }
 }
 
 /// A range of a file that belongs to one writer until it has said how writing it went.
@@ -177,20 +186,14 @@ impl Files {
         path: &std::path::Path,
         source: std::io::Error,
     ) -> Error {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        if !matches!(source.kind(), StorageFull | QuotaExceeded) {
-            return Error::io(operation, path, source);
-        }
-        let used = self.physical();
-        let free = self.workspace.io().space(self.workspace.path()).map_or(0, |space| space.free);
-        ErrorKind::Full {
-            path: Some(self.workspace.path().to_owned()),
-            used,
-            limit: used.saturating_add(free),
-            free: Some(free),
-            setting: "the device's size or quota",
-        }
-        .into()
+        failure::failed(
+            &**self.workspace.io(),
+            self.workspace.path(),
+            self.physical(),
+            operation,
+            path,
+            source,
+        )
     }
 
     /// An idle file that nobody reads, or else a new one.

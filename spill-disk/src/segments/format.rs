@@ -30,7 +30,7 @@
 use spill_core::{ErrorKind, FRAME_ALIGN, Frames, Pool, PoolBuf, Result};
 
 /// Bytes of a record before its body.
-pub(super) const HEADER: usize = 32;
+pub(crate) const HEADER: usize = 32;
 
 /// Records begin and end on multiples of this many bytes.
 pub(super) const UNIT: u64 = 8;
@@ -85,19 +85,19 @@ impl Header {
 
 /// How the frames of one value lie in its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// The number of frames.
     pub(super) frames: u32,
     /// Bytes of the body.
     pub(super) body: u64,
     /// The record's length in units of 8 bytes, header, table and padding included.
-    pub(super) units: u32,
+    pub(crate) units: u32,
 }
 
 impl Shape {
     /// # Errors
     /// `TooLarge` when the record would be longer than its length can say.
-    pub(super) fn of(frames: &Frames) -> Result<Shape> {
+    pub(crate) fn of(frames: &Frames) -> Result<Shape> {
         let list = frames.as_slice();
         let packed = list.iter().fold(0, |sum: u64, frame| sum.saturating_add(frame.len() as u64));
         let body = if list.len() == 1 || packed < PACKED_BELOW {
@@ -121,7 +121,7 @@ impl Shape {
     }
 
     /// The record's length in bytes.
-    pub(super) fn length(self) -> u64 {
+    pub(crate) fn length(self) -> u64 {
         u64::from(self.units) * UNIT
     }
 
@@ -162,17 +162,17 @@ fn record_length(body: u64, frames: u64) -> u64 {
 
 /// What RAM knows of a record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Identity {
-    pub(super) segment: u32,
-    pub(super) generation: u32,
-    pub(super) checksum: u32,
+pub(crate) struct Identity {
+    pub(crate) segment: u32,
+    pub(crate) generation: u32,
+    pub(crate) checksum: u32,
 }
 
 /// How a record differs from what was written.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Damage {
-    pub(super) expected: String,
-    pub(super) found: String,
+pub(crate) struct Damage {
+    pub(crate) expected: String,
+    pub(crate) found: String,
 }
 
 fn damage<T>(
@@ -184,7 +184,7 @@ fn damage<T>(
 
 /// The value of a record, whose length RAM knew. The record must lie in a buffer whose byte [`HEADER`] is
 /// aligned. Nothing in it is believed before the checksum is that of RAM, and no sum is trusted after.
-pub(super) fn decode(record: PoolBuf, pool: &Pool, wanted: Identity) -> std::result::Result<Frames, Damage> {
+pub(crate) fn decode(record: PoolBuf, pool: &Pool, wanted: Identity) -> std::result::Result<Frames, Damage> {
     let Some(header) = Header::from_bytes(&record) else {
         return damage(
             format_args!("a record of at least {HEADER} bytes"),

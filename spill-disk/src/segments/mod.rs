@@ -2,17 +2,15 @@
 
 mod config;
 mod files;
-mod format;
+pub(crate) mod format;
 mod index;
 mod reader;
 mod slab;
-mod stage;
+pub(crate) mod stage;
 mod state;
-mod writer;
+pub(crate) mod writer;
 
-use std::any::Any;
 use std::hash::BuildHasher;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -29,6 +27,8 @@ use index::Locator;
 use stage::{Room, Staged};
 use state::{Found, State, Written};
 use writer::Scratch;
+
+use crate::failure;
 
 /// Records from this many bytes on are written by the caller and not staged: a system call costs little
 /// beside the copy, and staging them would only hold their memory longer.
@@ -247,12 +247,10 @@ impl<K: Key> Segments<K> {
         run: &Reservation,
         write: impl FnOnce() -> std::io::Result<T>,
     ) -> std::result::Result<T, Failed> {
-        let error = match catch_unwind(AssertUnwindSafe(write)) {
+        let error = match failure::caught("writing a segment", write) {
             Ok(Ok(written)) => return Ok(written),
             Ok(Err(source)) => self.files.failure("write", &run.file.path, source),
-            Err(panic) => {
-                ErrorKind::Panicked { during: "writing a segment", message: message(&*panic) }.into()
-            }
+            Err(panicked) => panicked,
         };
         self.failures.fetch_add(1, Relaxed);
         self.files.seal(run.file.segment);
@@ -268,12 +266,6 @@ struct Failed {
 
 fn closed() -> Error {
     ErrorKind::Closed { what: "the store of segments" }.into()
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a message").to_owned()
 }
 
 impl<K: Key> MutableMapping<K, Frames> for Segments<K> {

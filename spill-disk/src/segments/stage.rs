@@ -18,9 +18,9 @@ const DEAD: u32 = u32::MAX;
 const OVERHEAD: u64 = (size_of::<Staged>() + size_of::<u32>()) as u64;
 
 /// A value that waits to be written.
-pub(super) struct Staged {
-    pub(super) frames: Frames,
-    pub(super) shape: Shape,
+pub(crate) struct Staged {
+    pub(crate) frames: Frames,
+    pub(crate) shape: Shape,
 }
 
 impl Staged {

@@ -12,7 +12,7 @@ use super::files::SegmentFile;
 use super::format::{Header, Shape, UNIT, start};
 use super::stage::Staged;
 use super::state::Written;
-use crate::io::write_all_vectored_at;
+use crate::io::{File, write_all_vectored_at};
 
 /// Bytes of small records that are handed to the system at once.
 const GROUP: u64 = 1 << 20;
@@ -51,9 +51,9 @@ pub(super) fn write_records(
 ) -> io::Result<()> {
     let mut done = 0;
     while done < records.len() {
-        let mut group = Group { file, scratch, referenced: 0 };
-        group.scratch.bytes.clear();
-        group.scratch.pieces.clear();
+        scratch.bytes.clear();
+        scratch.pieces.clear();
+        let mut group = Group { owner: file.owner(), scratch, referenced: 0 };
         let first = offset;
         let from = done;
         while done < records.len() && offset - first < GROUP {
@@ -62,7 +62,7 @@ pub(super) fn write_records(
             offset += records[done].shape.length();
             done += 1;
         }
-        group.write(first, &records[from..done])?;
+        group.write(&*file.file, first, &records[from..done])?;
     }
     Ok(())
 }
@@ -70,15 +70,40 @@ pub(super) fn write_records(
 /// Writes one record of any length into the file at `offset`.
 pub(super) fn write_record(file: &SegmentFile, offset: u64, record: &Staged) -> io::Result<Written> {
     let mut scratch = Scratch::default();
-    let mut group = Group { file, scratch: &mut scratch, referenced: 0 };
+    let mut group = Group { owner: file.owner(), scratch: &mut scratch, referenced: 0 };
     let checksum = group.add(0, record);
-    group.write(offset, std::slice::from_ref(record))?;
+    group.write(&*file.file, offset, std::slice::from_ref(record))?;
     Ok(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum })
+}
+
+/// Writes a file from its start: a head, which is made from the record's checksum and of `head_length` bytes,
+/// and one record. Returns the checksum.
+pub(crate) fn write_behind_head(
+    file: &dyn File,
+    owner: Owner,
+    head_length: usize,
+    head: impl FnOnce(u32, &mut [u8]),
+    record: &Staged,
+) -> io::Result<u32> {
+    let mut scratch = Scratch::default();
+    scratch.bytes.resize(head_length, 0);
+    let mut group = Group { owner, scratch: &mut scratch, referenced: 0 };
+    let checksum = group.add(0, record);
+    head(checksum, &mut group.scratch.bytes[..head_length]);
+    group.write(file, 0, std::slice::from_ref(record))?;
+    Ok(checksum)
+}
+
+/// Whose a record is: it is written in its header, so that it is taken for nobody else's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    pub(crate) segment: u32,
+    pub(crate) generation: u32,
 }
 
 /// Records that are written together.
 struct Group<'a> {
-    file: &'a SegmentFile,
+    owner: Owner,
     scratch: &'a mut Scratch,
     /// Scratch bytes that belong to a piece already.
     referenced: usize,
@@ -89,7 +114,7 @@ impl Group<'_> {
     fn add(&mut self, number: usize, staged: &Staged) -> u32 {
         let Scratch { bytes, pieces } = &mut *self.scratch;
         let begin = bytes.len();
-        bytes.extend_from_slice(&header(self.file, staged.shape, &staged.frames).to_bytes());
+        bytes.extend_from_slice(&header(self.owner, staged.shape, &staged.frames).to_bytes());
         let mut hasher = Hasher::new();
         // The scratch bytes of this record that the checksum has seen; it leaves itself out.
         let mut hashed = begin + 4;
@@ -124,7 +149,7 @@ impl Group<'_> {
         checksum
     }
 
-    fn write(self, offset: u64, records: &[Staged]) -> io::Result<()> {
+    fn write(self, file: &dyn File, offset: u64, records: &[Staged]) -> io::Result<()> {
         let Scratch { bytes, pieces } = self.scratch;
         if self.referenced < bytes.len() {
             pieces.push(Piece::Scratch(bytes.len()));
@@ -137,15 +162,15 @@ impl Group<'_> {
                 Piece::Frame(record, frame) => IoSlice::new(&records[*record].frames.as_slice()[*frame]),
             })
             .collect();
-        write_all_vectored_at(&*self.file.file, &mut buffers, offset)
+        write_all_vectored_at(file, &mut buffers, offset)
     }
 }
 
-fn header(file: &SegmentFile, shape: Shape, frames: &Frames) -> Header {
+fn header(owner: Owner, shape: Shape, frames: &Frames) -> Header {
     Header {
         checksum: 0,
-        generation: file.generation,
-        segment: file.segment,
+        generation: owner.generation,
+        segment: owner.segment,
         frames: shape.frames,
         body: shape.body,
         weight: frames.weight(),

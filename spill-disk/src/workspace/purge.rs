@@ -29,18 +29,28 @@ pub struct Purged {
 /// [`Io`](spill_core::ErrorKind::Io) when `parent` cannot be listed. A workspace that cannot be removed is
 /// logged and kept.
 pub fn purge(io: &dyn Io, parent: &Path) -> Result<Purged> {
-    let mut purged = Purged::default();
-    let guard = match purge_lock(io, parent) {
+    let path = parent.join(format!(".overspill-purge-{}", io.user()));
+    let guard = match purge_lock(io, &path) {
         Ok(guard) => guard,
         Err(error) => {
             tracing::debug!(directory = %parent.display(), %error, "no purge lock, so nothing is purged");
             None
         }
     };
-    let Some(_guard) = guard else {
-        purged.busy = true;
-        return Ok(purged);
-    };
+    if guard.is_none() {
+        return Ok(Purged { busy: true, ..Purged::default() });
+    }
+    let purged = purge_locked(io, parent);
+    // removed while it is held: whoever opened it meanwhile finds that its path names it no longer
+    if let Err(error) = io.remove_file(&path) {
+        tracing::debug!(path = %path.display(), %error, "the purge lock stays behind");
+    }
+    drop(guard);
+    purged
+}
+
+fn purge_locked(io: &dyn Io, parent: &Path) -> Result<Purged> {
+    let mut purged = Purged::default();
     for entry in io.list(parent).map_err(|source| Error::io("list", parent, source))? {
         let named_so = entry.name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
         if !entry.is_dir || !named_so {
@@ -60,12 +70,11 @@ pub fn purge(io: &dyn Io, parent: &Path) -> Result<Purged> {
 }
 
 /// One file a user, since nobody can open another's.
-fn purge_lock(io: &dyn Io, parent: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-    let path = parent.join(format!(".overspill-purge-{}", io.user()));
-    match io.try_lock(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match io.create(&path) {
+fn purge_lock(io: &dyn Io, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+    match io.try_lock(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match io.create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => io.try_lock(&path),
+            _ => io.try_lock(path),
         },
         found => found,
     }

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use spill_core::{Frames, ManualClock, Pool};
+use spill_core::{Frames, KeyCodec, ManualClock, Pool, Result};
 use spill_disk::io::{Io, MemoryIo, read_exact_at};
-use spill_disk::{Segments, SegmentsConfig, Workspace};
+use spill_disk::{Files, FilesConfig, Segments, SegmentsConfig, Workspace};
 
 /// Where workspaces lie in a file system in memory.
 pub(crate) const PARENT: &str = "/spill";
@@ -68,7 +68,36 @@ pub(crate) fn segment_files(io: &dyn Io) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     files
 }
 
-fn content(io: &dyn Io, path: &Path) -> Vec<u8> {
+/// Where stores of files lie in a file system in memory.
+pub(crate) const DIRECTORY: &str = "/values";
+
+/// Opens the store of files in [`DIRECTORY`], with a clock that stands still.
+pub(crate) fn try_files<K: KeyCodec>(io: impl Io) -> Result<Files<K>> {
+    let config = FilesConfig::at_with(Arc::new(io), DIRECTORY);
+    Files::open(config.clock(Arc::new(ManualClock::new())).pool(Pool::new(1 << 20)))
+}
+
+/// As [`try_files`], where nothing stands against it.
+pub(crate) fn files<K: KeyCodec>(io: impl Io) -> Files<K> {
+    try_files(io).unwrap()
+}
+
+/// The names of the files of values, and of what else there is but the lock.
+pub(crate) fn names(io: &dyn Io) -> Vec<String> {
+    let entries = io.list(Path::new(DIRECTORY)).unwrap();
+    let mut names: Vec<_> = entries.into_iter().map(|entry| entry.name.into_string().unwrap()).collect();
+    names.retain(|name| name != "lock.spill");
+    names.sort();
+    names
+}
+
+/// Makes a file, with what it is to hold.
+pub(crate) fn plant(io: &dyn Io, path: &Path, content: &[u8]) {
+    let file = io.create(path).unwrap();
+    file.write_vectored_at(&[std::io::IoSlice::new(content)], 0).unwrap();
+}
+
+pub(crate) fn content(io: &dyn Io, path: &Path) -> Vec<u8> {
     let file = io.open(path).unwrap();
     let mut bytes = Vec::new();
     let mut block = vec![0; 1 << 16];

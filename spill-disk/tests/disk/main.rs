@@ -5,6 +5,11 @@
 mod common;
 mod corruption;
 mod faults;
+mod files;
+mod files_damage;
+mod files_faults;
+mod files_threads;
+mod layers;
 mod model;
 mod round_trip;
 mod threads;

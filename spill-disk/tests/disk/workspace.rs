@@ -75,8 +75,9 @@ fn a_held_purge_lock_means_that_somebody_else_purges() {
     let dead = Workspace::open(Some(parent.path())).unwrap().path().to_owned();
     fs::create_dir(&dead).unwrap();
     fs::write(dead.join("overspill.lock"), "").unwrap();
-    let purging =
-        RealIo.try_lock(&parent.path().join(format!(".overspill-purge-{}", RealIo.user()))).unwrap();
+    let lock = parent.path().join(format!(".overspill-purge-{}", RealIo.user()));
+    fs::write(&lock, "").unwrap();
+    let purging = RealIo.try_lock(&lock).unwrap();
     assert!(purging.is_some());
     assert!(purge(&RealIo, parent.path()).unwrap().busy);
     let ours = Workspace::open(Some(parent.path())).unwrap();
@@ -85,6 +86,7 @@ fn a_held_purge_lock_means_that_somebody_else_purges() {
     let other = Workspace::open(Some(parent.path())).unwrap();
     assert!(!dead.exists() && ours.path().exists());
     assert_ne!(ours.path(), other.path());
+    assert!(!lock.exists(), "whoever purged takes its lock along");
 }
 
 #[test]

@@ -1,0 +1,80 @@
+//! The unsafe code, run where a wrong access is noticed: under AddressSanitizer, else under valgrind.
+
+use crate::shell::{Failure, Line, Result};
+use crate::steps::Context;
+
+/// The package with unsafe code, and its tests that reach it.
+const TESTS: &str = "-p spill-codec --features rkyv --test archive";
+
+/// Builds of another compiler with other flags, kept apart so that neither spoils what the other made.
+const FOLDER: &str = "target/asan";
+
+/// Runs the tests with what the machine has.
+pub(crate) fn run(_: &Context) -> Result {
+    let nightly = Line::new("rustc", "+nightly --version --verbose").text().ok();
+    let host = nightly.as_deref().and_then(host);
+    match host {
+        Some(host) if has_runtime(host) => sanitized(host).run(),
+        _ if Line::new("valgrind", "--version").succeeds() => {
+            let stable = Line::new("rustc", "--version --verbose").text()?;
+            watched(host_of(&stable)?).run()
+        }
+        _ => Err(Failure::Person(
+            "the unsafe code cannot be checked: neither AddressSanitizer nor valgrind is installed; to install \
+             one: rustup toolchain install nightly --profile minimal, or: apt-get install valgrind"
+                .to_owned(),
+        )),
+    }
+}
+
+fn host_of(version: &str) -> Result<&str> {
+    host(version).ok_or_else(|| Failure::Failed(format!("rustc does not say its host: {version}")))
+}
+
+/// The platform that a compiler builds for, of what `rustc --version --verbose` prints.
+fn host(version: &str) -> Option<&str> {
+    version.lines().find_map(|line| line.strip_prefix("host: "))
+}
+
+/// Whether the nightly compiler came with the sanitizer's runtime; not every platform has it.
+fn has_runtime(host: &str) -> bool {
+    let folder = Line::new("rustc", &format!("+nightly --print target-libdir --target {host}")).text();
+    let files = folder.ok().and_then(|folder| std::fs::read_dir(folder.trim()).ok());
+    files.is_some_and(|mut files| {
+        files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().ends_with("_rt.asan.a")))
+    })
+}
+
+/// With a target named, the flags are for what runs under the sanitizer and not for build scripts.
+fn sanitized(host: &str) -> Line {
+    Line::cargo(&format!("+nightly test {TESTS} --target {host} --target-dir {FOLDER}"))
+        .env("RUSTFLAGS", "-Zsanitizer=address")
+}
+
+/// Each access is looked at as it is made, which is slow: fewer cases.
+fn watched(host: &str) -> Line {
+    let runner = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace(['-', '.'], "_"));
+    Line::cargo(&format!("test {TESTS}"))
+        .env(&runner, "valgrind --quiet --error-exitcode=1")
+        .env("PROPTEST_CASES", "16")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_found_in_what_the_compiler_says() {
+        let version =
+            "rustc 1.99.0-nightly\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\nrelease: 1.99.0\n";
+        assert_eq!(host(version), Some("x86_64-unknown-linux-gnu"));
+        assert!(host_of("rustc 1.99.0").is_err());
+    }
+
+    #[test]
+    fn valgrind_runs_the_tests_of_the_host() {
+        let line = watched("x86_64-unknown-linux-gnu").to_string();
+        assert!(line.contains("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='valgrind "), "{line}");
+        assert!(line.ends_with("--test archive"), "{line}");
+    }
+}

@@ -140,13 +140,14 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         let weighed = self.weigh(key, &value);
         let mut state = self.state.lock();
         let left = state.put_back(i, value, *weighed.as_ref().unwrap_or(&old_weight));
-        let shrink = state.above(state.target);
+        let target = state.target;
+        let shrink = state.above(target);
         let ended = state.end(&self.slow, i, outcome.is_ok(), Landing::StartOver, None);
         drop(state);
         drop(left);
         self.finish(i, key, ended, None);
         if shrink {
-            self.shrink();
+            self.shrink(target);
         }
         match outcome {
             Ok(answer) => weighed.map(|_| answer),
@@ -177,13 +178,14 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             }
             Err(error) => (Landing::LoadFailed(error.clone()), payload.is_none(), None),
         };
-        let shrink = loaded.is_ok() && state.above(state.target);
+        let target = state.target;
+        let shrink = loaded.is_ok() && state.above(target);
         let ended = state.end(&self.slow, i, may_go_on, landing, None);
         drop(state);
         drop(left);
         self.finish(i, key, ended, None);
         if shrink {
-            self.shrink();
+            self.shrink(target);
         }
         match payload {
             Some(payload) => resume_unwind(payload),

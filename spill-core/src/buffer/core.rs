@@ -150,10 +150,17 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             }
             Ok((value, weight)) => {
                 state.promote(i, value.clone(), weight);
-                let shrink = state.above(state.target);
-                self.end_in(state, i, key, Landing::StartOver);
+                let ended = state.end(&self.slow, i, true, Landing::StartOver, None);
+                let target = state.target;
+                // the usual way of a read back: an unchanged value makes room for it, in the same critical section
+                let inline = state.above(target) && self.ceiling.is_none() && self.observers.evict.is_empty();
+                let evicted = if inline { state.evict_clean(&self.slow, || self.clock.now()) } else { None };
+                let shrink = state.above(target);
+                drop(state);
+                drop(evicted);
+                self.finish(i, key, ended, None);
                 if shrink {
-                    self.shrink();
+                    self.shrink(target);
                 }
                 self.observers.promoted(key, &value)?;
                 Ok(Some(value))
@@ -204,12 +211,13 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             None => (state.open(key.clone(), SlowCopy::Absent), false),
         };
         let (old, ended) = state.write(&self.slow, i, Some((value, weight)), was_present);
-        let shrink = !quietly && state.above(state.target);
+        let target = state.target;
+        let shrink = !quietly && state.above(target);
         drop(state);
         drop(old);
         self.finish(i, &key, ended, None);
         if shrink {
-            self.shrink();
+            self.shrink(target);
         }
         Ok(())
     }

@@ -18,8 +18,8 @@ const CLEAN_AT_A_TIME: usize = 64;
 
 /// What one attempt to evict came to.
 pub(super) enum Step {
-    /// A pair of this weight left fast memory.
-    Moved(u64),
+    /// A pair of this weight left fast memory, which weighs `left` with its offset now.
+    Moved { weight: u64, left: u64 },
     /// The candidate was written or removed meanwhile.
     Superseded,
     /// The candidate, of this slot, could not be spilled, and is deferred.
@@ -32,11 +32,10 @@ pub(super) enum Step {
 
 impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     /// After something came in: brings fast memory down to its target, here or in the writers.
-    pub(super) fn shrink(&self) {
+    pub(super) fn shrink(&self, target: u64) {
         if self.ceiling.is_some() {
             self.work.notify_all();
         } else {
-            let target = self.state.lock().target;
             self.evict_while_above(Some(target));
         }
     }
@@ -53,9 +52,12 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         let mut failures = 0;
         while failures < CANDIDATES {
             match self.evict_step(target, None) {
-                Step::Moved(weight) => {
+                Step::Moved { weight, left } => {
                     moved += weight;
                     failures = 0;
+                    if target.is_some_and(|target| left <= target) {
+                        break;
+                    }
                 }
                 Step::Superseded => {}
                 Step::Failed(..) => failures += 1,
@@ -71,7 +73,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         let (mut failed, mut last) = (Vec::new(), None);
         for _ in 0..REPLACED {
             match self.evict_step(None, Some(&failed)) {
-                Step::Moved(weight) => return Ok(weight),
+                Step::Moved { weight, .. } => return Ok(weight),
                 Step::Superseded => {}
                 Step::Nothing | Step::Below => break,
                 Step::Failed(slot, error) => {
@@ -89,9 +91,8 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     /// One attempt, on the next candidate. An eager one has a list of the slots that it tried already: of
     /// those deferred it takes another, due or not, and when all are in flight it waits for a flight.
     fn evict_step(&self, target: Option<u64>, eager: Option<&Vec<u32>>) -> Step {
-        self.retry_stale();
+        let mut state = self.retry_stale(self.state.lock());
         loop {
-            let mut state = self.state.lock();
             if state.closed {
                 return Step::Nothing;
             }
@@ -107,6 +108,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                 Some(signal) => {
                     drop(state);
                     _ = signal.wait();
+                    state = self.state.lock();
                 }
                 None => return Step::Nothing,
             }
@@ -130,7 +132,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                 continue;
             }
             return match self.spill_in(state, i) {
-                Step::Moved(weight) => Ok(Some(weight)),
+                Step::Moved { weight, .. } => Ok(Some(weight)),
                 Step::Failed(_, error) => Err(error),
                 Step::Superseded | Step::Nothing | Step::Below => Ok(None),
             };
@@ -141,9 +143,10 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     fn spill_in(&self, mut state: MutexGuard<'_, State<K, V>>, i: u32) -> Step {
         match state.begin_spill(&self.slow, i, self.observers.evict.is_empty()) {
             Err((weight, ended)) => {
+                let left = state.load();
                 drop(state);
                 drop(ended);
-                Step::Moved(weight)
+                Step::Moved { weight, left }
             }
             Ok(spill) => {
                 drop(state);
@@ -177,6 +180,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         let failed = outcome.as_ref().err().map(|e| SpillFailed { full: e.is_full(), at: self.clock.now() });
         let mut state = self.state.lock();
         let (wrote, ended) = state.wrote(&self.slow, &spill, failed, ends);
+        let left = state.load();
         drop(state);
         if self.ceiling.is_some() {
             self.progress.notify_all();
@@ -193,7 +197,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                 self.failed("spilling a value", &error);
                 Step::Failed(spill.slot, error)
             }
-            (_, Ok(())) => Step::Moved(spill.weight),
+            (_, Ok(())) => Step::Moved { weight: spill.weight, left },
         }
     }
 
@@ -207,17 +211,20 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         clean.into_iter().filter(|(i, key)| self.remove_copy(*i, key, None)).count()
     }
 
-    /// Tries again to remove an old copy whose removal failed before.
-    pub(super) fn retry_stale(&self) {
-        let mut state = self.state.lock();
-        if state.closed {
-            return;
-        }
-        if let Some(i) = state.begin_stale(|| self.clock.now()) {
+    /// Tries again to remove an old copy whose removal failed before, if one is due.
+    pub(super) fn retry_stale<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<K, V>>,
+    ) -> MutexGuard<'a, State<K, V>> {
+        if !state.closed
+            && let Some(i) = state.begin_stale(|| self.clock.now())
+        {
             let key = state.table.key(i).clone();
             drop(state);
             self.remove_copy(i, &key, None);
+            state = self.state.lock();
         }
+        state
     }
 
     /// Spills a batch that was begun under the lock, in as few calls of storage as it takes.

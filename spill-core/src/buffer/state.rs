@@ -111,7 +111,12 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// Whether fast memory holds more than `target`, by weight (PARITY Z02: strictly more).
     pub(super) fn above(&self, target: u64) -> bool {
-        self.fast_bytes.saturating_add(self.offset) > target
+        self.load() > target
+    }
+
+    /// The weight of fast memory, with the offset.
+    pub(super) fn load(&self) -> u64 {
+        self.fast_bytes.saturating_add(self.offset)
     }
 
     /// A slot for a key that has none; `slow` says whether slow memory has the key, which then is present.
@@ -273,6 +278,16 @@ impl<K: Key, V: Value> State<K, V> {
         self.begin(i, Flight::Writing);
         self.writing_bytes += weight;
         Ok(Spill { slot: i, key: self.table.key(i).clone(), value, weight, clean })
+    }
+
+    /// Makes room without writing: one value whose slow copy is good leaves, if it is the next to go.
+    pub(super) fn evict_clean<S: MutableMapping<K, V>>(
+        &mut self,
+        slow: &S,
+        now: impl FnOnce() -> Duration,
+    ) -> Option<Ended<K, V>> {
+        let i = self.table.oldest(now).filter(|&i| self.table[i].item.copy == SlowCopy::Clean)?;
+        self.begin_spill(slow, i, true).err().map(|(_, ended)| ended)
     }
 
     /// R5. Writing ended. Says whether the pair left, and whether it was superseded.

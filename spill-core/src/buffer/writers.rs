@@ -76,13 +76,12 @@ fn run<K: Key, V: Value, S: MutableMapping<K, V>>(core: &Core<K, V, S>) {
             drop(state);
             drop(garbage);
             core.spill_batch(batch);
+            state = core.state.lock();
         } else if state.next_stale().is_some_and(|due| due <= core.clock.now()) {
-            drop(state);
-            core.retry_stale();
+            state = core.retry_stale(state);
         } else {
-            drop(wait(core, state));
+            state = wait(core, state);
         }
-        state = core.state.lock();
     }
     state.writers -= 1;
     drop(state);

@@ -1,6 +1,9 @@
 //! Ours and the peer in turn, A B A B ..., and one table in the end.
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Which way a figure is better.
@@ -39,6 +42,17 @@ impl Row {
 pub struct Run {
     pub wall: Duration,
     pub cpu: Duration,
+}
+
+/// Before a run that writes `bytes` into `home`: writes out what earlier runs left dirty, and touches as much
+/// page cache as this one will, so that nobody pays for memory that another gave back to the host.
+pub fn settle(home: &Path, bytes: usize) {
+    let path = home.join("settle");
+    let mut file = File::create_new(&path).unwrap();
+    let block = vec![1; 1 << 20];
+    (0..bytes >> 20).for_each(|_| file.write_all(&block).unwrap());
+    std::fs::remove_file(path).unwrap();
+    rustix::fs::sync();
 }
 
 /// Times `f` by the wall and by the processor time of the whole process.

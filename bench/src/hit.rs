@@ -32,9 +32,13 @@ where
     let goal = if threads == 1 { 1.1 } else { 1.15 };
     let ours: Lru<K, Arc<u64>> = BufferBuilder::weighed_by(|_: &K, _: &Arc<u64>| 32).alone().unwrap();
     let peer = Mutex::new(LruCache::unbounded());
-    for (n, key) in keys.iter().enumerate() {
-        ours.insert(key.clone(), Arc::new(n as u64)).unwrap();
-        peer.lock().put(key.clone(), Arc::new(n as u64));
+    // both hold the same values, made beforehand: else whose nodes lie beside their values would be ahead
+    let values: Vec<Arc<u64>> = (0..keys.len() as u64).map(Arc::new).collect();
+    for (key, value) in keys.iter().zip(&values) {
+        ours.insert(key.clone(), Arc::clone(value)).unwrap();
+    }
+    for (key, value) in keys.iter().zip(&values) {
+        peer.lock().put(key.clone(), Arc::clone(value));
     }
     // every thread has its own random walk over the keys, the same for both
     let walks: Vec<Vec<u32>> = (0..threads)

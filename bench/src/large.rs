@@ -6,7 +6,7 @@ use std::io::Write;
 use overspill::MutableMapping;
 
 use crate::chain::{disk, pread_fresh, values};
-use crate::harness::{Better, Row, Run, Unit, pair, timed};
+use crate::harness::{Better, Row, Run, Unit, pair, settle, timed};
 
 const LEN: usize = 1 << 20;
 const TARGET: u64 = 256 << 20;
@@ -18,6 +18,7 @@ pub fn run(rounds: usize) -> Vec<Row> {
     let home = tempfile::tempdir().unwrap();
 
     let spill = || -> Run {
+        settle(home.path(), COUNT * LEN);
         let map = disk(TARGET, home.path());
         let fast = (map.target() / LEN as u64) as usize;
         for (n, value) in values[..fast].iter().enumerate() {
@@ -33,6 +34,7 @@ pub fn run(rounds: usize) -> Vec<Row> {
         run
     };
     let write = || -> Run {
+        settle(home.path(), COUNT * LEN);
         let path = home.path().join("plain");
         let mut file = File::create_new(&path).unwrap();
         let run = timed(|| values[..COUNT].iter().for_each(|value| file.write_all(value).unwrap()));

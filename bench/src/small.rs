@@ -8,7 +8,7 @@ use overspill::MutableMapping;
 use redb::ReadableDatabase as _;
 
 use crate::chain::{disk, pread_fresh, values};
-use crate::harness::{Better, Row, Run, Unit, pair, timed};
+use crate::harness::{Better, Row, Run, Unit, pair, settle, timed};
 
 const LEN: usize = 4096;
 const TARGET: u64 = 64 << 20;
@@ -71,6 +71,7 @@ pub fn run(rounds: usize) -> Vec<Row> {
 }
 
 fn spill(values: &[Bytes], home: &std::path::Path) -> Run {
+    settle(home, COUNT * LEN);
     let map = disk(TARGET, home);
     let fast = (map.target() / LEN as u64) as usize;
     for (n, value) in values[..fast].iter().enumerate() {
@@ -84,6 +85,7 @@ fn spill(values: &[Bytes], home: &std::path::Path) -> Run {
 }
 
 fn append(values: &[Bytes], home: &std::path::Path) -> Run {
+    settle(home, COUNT * LEN);
     let path = home.join("append");
     let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).unwrap());
     let run = timed(|| {
@@ -95,6 +97,7 @@ fn append(values: &[Bytes], home: &std::path::Path) -> Run {
 }
 
 fn fjall(values: &[Bytes], home: &std::path::Path) -> Run {
+    settle(home, COUNT * LEN);
     let folder = tempfile::tempdir_in(home).unwrap();
     let database = fjall::Database::builder(folder.path()).manual_journal_persist(true).open().unwrap();
     let tree = database.keyspace("values", fjall::KeyspaceCreateOptions::default).unwrap();
@@ -107,6 +110,7 @@ fn fjall(values: &[Bytes], home: &std::path::Path) -> Run {
 
 fn redb(values: &[Bytes], home: &std::path::Path) -> Run {
     const TABLE: redb::TableDefinition<u64, &[u8]> = redb::TableDefinition::new("values");
+    settle(home, COUNT * LEN);
     let folder = tempfile::tempdir_in(home).unwrap();
     let database = redb::Database::create(folder.path().join("redb")).unwrap();
     let run = timed(|| {

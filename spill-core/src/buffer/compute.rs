@@ -36,7 +36,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
 
     pub(super) fn get_or_try_insert_with(&self, key: K, load: impl FnOnce() -> Result<V>) -> Result<V> {
         loop {
-            if let Some(value) = self.get(&key, super::core::Reading::Use)? {
+            if let Some(value) = self.get(&key)? {
                 return Ok(value);
             }
             self.wait_for_room()?;

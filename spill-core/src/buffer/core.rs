@@ -52,25 +52,25 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         guarded("weighing a value", || Ok(self.weigher.weigh(key, value).min(1 << 48)))
     }
 
-    #[inline]
-    pub(super) fn get(&self, key: &K, reading: Reading) -> Result<Option<V>> {
+    /// The value of `key`, as a use. Inlined with all that a hit does; the rest is [`read`](Self::read).
+    #[inline(always)]
+    pub(super) fn get(&self, key: &K) -> Result<Option<V>> {
         let mut state = self.open()?;
-        if reading == Reading::Use {
-            if let Some(value) = state.table.find_used(key, |slot| slot.value.clone()) {
-                state.counts.hits += 1;
-                return Ok(Some(value));
-            }
-        } else if let Some(i) = state.table.find(key)
-            && let Some(value) = &state.table[i].item.value
-        {
-            return Ok(Some(value.clone()));
+        if let Some(value) = state.table.find_used(key, |slot| slot.value.clone()) {
+            state.counts.hits += 1;
+            return Ok(Some(value));
         }
-        self.get_slow(state, key, reading)
+        self.read(state, key, Reading::Use)
     }
 
-    /// [`get`](Self::get) of a key that had no value in fast memory a moment ago.
+    /// The value of `key`, leaving no trace.
+    pub(super) fn peek(&self, key: &K) -> Result<Option<V>> {
+        self.read(self.open()?, key, Reading::Peek)
+    }
+
+    /// The value of `key`, wherever it is.
     #[inline(never)]
-    fn get_slow<'a>(
+    fn read<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<K, V>>,
         key: &K,
@@ -80,9 +80,12 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             let i = match state.table.find(key) {
                 Some(i) => {
                     let slot = &state.table[i].item;
-                    if slot.value.is_some() {
-                        drop(state);
-                        return self.get(key, reading);
+                    if let Some(value) = slot.value.clone() {
+                        if reading == Reading::Use {
+                            state.table.touch(i);
+                            state.counts.hits += 1;
+                        }
+                        return Ok(Some(value));
                     }
                     if !slot.present() {
                         return Ok(None);
@@ -104,7 +107,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             state.begin(i, Flight::Reading);
             state.counts.misses += 1;
             drop(state);
-            if let Some(value) = self.read(i, key, reading)? {
+            if let Some(value) = self.read_back(i, key, reading)? {
                 return Ok(Some(value));
             }
             state = self.open()?;
@@ -131,7 +134,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     }
 
     /// Does and ends a Reading flight. `None`: it was superseded, start over.
-    fn read(&self, i: u32, key: &K, reading: Reading) -> Result<Option<V>> {
+    fn read_back(&self, i: u32, key: &K, reading: Reading) -> Result<Option<V>> {
         let outcome = self.read_slow(key);
         let mut state = self.state.lock();
         if state.slot(i).superseded {

@@ -19,6 +19,7 @@ impl<K: Key, V: Value> Lru<K, V> {
 }
 
 impl<K: Key, V: Value> MutableMapping<K, V> for Lru<K, V> {
+    #[inline]
     fn get(&self, key: &K) -> Result<Option<V>> {
         self.0.get(key)
     }

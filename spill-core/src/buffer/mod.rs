@@ -25,7 +25,7 @@ pub(crate) use inline::Attempt;
 pub use lru::Lru;
 use lru::Nothing;
 
-use self::core::{Core, Reading};
+use self::core::Core;
 use self::writers::Writers;
 use crate::sync::Mutex;
 use crate::{Key, ManualEvict, MutableMapping, Result, SpilledSize, Stats, Usage, Value};
@@ -164,8 +164,9 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
 }
 
 impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<K, V, S> {
+    #[inline]
     fn get(&self, key: &K) -> Result<Option<V>> {
-        self.core.get(key, Reading::Use)
+        self.core.get(key)
     }
     fn insert(&self, key: K, value: V) -> Result<()> {
         self.core.insert(key, value, false)
@@ -186,7 +187,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<
         self.core.keys().iter().for_each(f);
     }
     fn peek(&self, key: &K) -> Result<Option<V>> {
-        self.core.get(key, Reading::Peek)
+        self.core.peek(key)
     }
     fn usage(&self) -> Usage {
         let state = self.core.state.lock();

@@ -60,14 +60,14 @@ impl<K: Key, T: Default> Table<K, T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, key: &K) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
         self.index.find(hash, |&i| self.slab[i].key.as_ref() == Some(key)).copied()
     }
 
     /// What `look` finds in the item of `key`; if it finds anything, that counts as a use.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_used<R>(&mut self, key: &K, look: impl FnOnce(&T) -> Option<R>) -> Option<R> {
         let i = self.find(key)?;
         let found = look(&self.slab[i].item)?;

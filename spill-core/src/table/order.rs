@@ -79,7 +79,7 @@ impl Order {
     }
 
     /// Counts a use of `i`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn touch<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32) {
         self.last_stamp += 1;
         let (stamp, head) = (self.last_stamp, self.head);

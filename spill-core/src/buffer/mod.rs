@@ -1,10 +1,11 @@
 //! `Buffer`: fast memory over slow memory, one mapping.
 //!
-//! `slot.rs` holds the states of one key and all transitions; `state.rs` what the lock guards; `core.rs`,
-//! `spill.rs`, `compute.rs` and `inline.rs` what callers do around them; `writers.rs` the threads.
+//! `slot.rs` holds the states of one key and all transitions; `state.rs` and `copies.rs` what the lock guards;
+//! `core.rs`, `spill.rs`, `compute.rs` and `inline.rs` what callers do around them; `writers.rs` the threads.
 
 mod builder;
 mod compute;
+mod copies;
 mod core;
 mod flight;
 #[cfg(feature = "tokio")]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 
+use super::copies::Copies;
 use super::flight::{Landing, Signal};
 use super::slot::{Flight, Settled, Slot, SlowCopy};
 use crate::table::{Standing, Table};
@@ -37,11 +38,7 @@ pub(super) struct State<K, V> {
     /// Idle slots whose slow copy is Stale: its removal failed and is tried again.
     stale: BTreeSet<u32>,
     stale_retry: Duration,
-    /// Slow copies beside a fast value or of no value: not the only copy, so not counted as spilled.
-    copies: HashMap<u32, Option<SpilledSize>>,
-    copies_sum: SpilledSize,
-    /// Those of them that had no size when they were noted: a level below may move them to its storage later.
-    unsized_copies: BTreeSet<u32>,
+    copies: Copies,
     /// Walks under way, and the keys whose slow copy was replaced by a fast value meanwhile.
     walks: usize,
     journal: Vec<K>,
@@ -97,9 +94,7 @@ impl<K: Key, V: Value> State<K, V> {
             flying: BTreeSet::new(),
             stale: BTreeSet::new(),
             stale_retry: Duration::ZERO,
-            copies: HashMap::new(),
-            copies_sum: SpilledSize::default(),
-            unsized_copies: BTreeSet::new(),
+            copies: Copies::default(),
             walks: 0,
             journal: Vec::new(),
         }
@@ -231,7 +226,7 @@ impl<K: Key, V: Value> State<K, V> {
             }
             Settled::Free => {
                 self.land(i);
-                self.untrack_copy(i);
+                self.copies.forget(i);
                 let (key, slot) = self.table.remove(i);
                 ended._garbage = (slot.value, key);
             }
@@ -303,7 +298,7 @@ impl<K: Key, V: Value> State<K, V> {
         let superseded = self.slot(i).superseded;
         let value = self.slot(i).wrote(failed.is_none(), ends != SpillEnds::Stays);
         if !spill.clean {
-            self.untrack_copy(i); // it is another one now, or may be
+            self.copies.forget(i); // it is another one now, or may be
         }
         let wrote = match (superseded, failed) {
             (true, _) => Wrote::Superseded,
@@ -373,7 +368,7 @@ impl<K: Key, V: Value> State<K, V> {
         now: impl FnOnce() -> Duration,
     ) -> Ended<K, V> {
         self.slot(i).removed(gone.is_some());
-        self.untrack_copy(i); // a failed removal may have been applied: `end` asks what is there
+        self.copies.forget(i); // a failed removal may have been applied: `end` asks what is there
         match gone {
             None => self.stale_retry = now() + STALE_RETRY,
             // what a failed spill left behind was no room before it
@@ -401,8 +396,7 @@ impl<K: Key, V: Value> State<K, V> {
     pub(super) fn begin_clean(&mut self, most: usize) -> Vec<u32> {
         let clean: Vec<u32> = self
             .copies
-            .keys()
-            .copied()
+            .slots()
             .filter(|&i| {
                 let slot = &self.table[i].item;
                 slot.copy == SlowCopy::Clean && slot.flight.is_none()
@@ -422,25 +416,9 @@ impl<K: Key, V: Value> State<K, V> {
             SlowCopy::Stale => true,
         };
         if !beside {
-            self.untrack_copy(i);
-        } else if !self.copies.contains_key(&i) {
-            let size = slow.stored_size(key);
-            self.copies.insert(i, size);
-            match size {
-                Some(size) => self.copies_sum += size,
-                None => _ = self.unsized_copies.insert(i),
-            }
-        }
-    }
-
-    fn untrack_copy(&mut self, i: u32) {
-        if !self.copies.is_empty()
-            && let Some(size) = self.copies.remove(&i)
-        {
-            match size {
-                Some(size) => self.copies_sum -= size,
-                None => _ = self.unsized_copies.remove(&i),
-            }
+            self.copies.forget(i);
+        } else if !self.copies.has(i) {
+            self.copies.note(i, slow.stored_size(key));
         }
     }
 
@@ -463,13 +441,7 @@ impl<K: Key, V: Value> State<K, V> {
     fn copies<S: MutableMapping<K, V>>(&self, slow: &S) -> SpilledSize {
         let changing: Vec<u32> =
             self.flying.iter().copied().filter(|&i| self.table[i].item.changes_copy()).collect();
-        let noted = changing
-            .iter()
-            .filter_map(|i| *self.copies.get(i)?)
-            .fold(self.copies_sum, |sum, size| sum - size);
-        let unsized_copies = self.unsized_copies.iter().filter(|i| !changing.contains(i));
-        let asked = unsized_copies.chain(&changing).filter_map(|&i| slow.stored_size(self.table.key(i)));
-        asked.fold(noted, |sum, size| sum + size)
+        self.copies.total(&changing, |i| slow.stored_size(self.table.key(i)))
     }
 
     /// Keys with a value in fast memory, the most recently used first.

@@ -174,7 +174,11 @@ where
     fn read(&self, key: &K, read: impl Fn(&M) -> Result<Option<V>>) -> Result<Option<V>> {
         let read = |at: usize| guarded("reading a value", || read(&self.mappings[at]));
         let Some(at) = self.find(key) else { return self.absent() };
-        if let Some(value) = read(at)? {
+        // A value read where the key no longer lies may be one that is only on its way there: whoever gave it
+        // now could give the older one, from where the key lies still, next time.
+        if let Some(value) = read(at)?
+            && self.find(key) == Some(at)
+        {
             return Ok(Some(value));
         }
         // It moved or went meanwhile. While it is held it does neither.
@@ -380,12 +384,14 @@ where
             }
         }
         let mut results: Vec<Result<Option<V>>> = keys.iter().map(|_| self.absent()).collect();
-        for (mapping, asked) in self.mappings.iter().zip(asked) {
+        for (at, (mapping, asked)) in self.mappings.iter().zip(asked).enumerate() {
             let batch: Vec<K> = asked.iter().map(|index| keys[*index].clone()).collect();
             let found = guarded_many("reading values", batch.len(), || mapping.get_many(&batch));
             for (index, found) in asked.into_iter().zip(found) {
-                // What moved or went meanwhile is asked for by itself.
-                results[index] = if matches!(found, Ok(None)) { self.get(&keys[index]) } else { found };
+                // What moved or went meanwhile is asked for by itself, as in `read`.
+                let stays = || self.find(&keys[index]) == Some(at);
+                let stands = found.is_err() || (matches!(found, Ok(Some(_))) && stays());
+                results[index] = if stands { found } else { self.get(&keys[index]) };
             }
         }
         results

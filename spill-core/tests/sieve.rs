@@ -412,6 +412,43 @@ fn a_reader_follows_a_key_that_moves_away() {
     }
 }
 
+/// A reader that comes late to where a key was, and finds there the value of a move that has not ended, does not
+/// give it before that ends: else the next reader would be given an older one.
+#[test]
+fn a_late_reader_does_not_see_a_move_before_its_time() {
+    type Read = fn(&Sieved) -> Option<Val>;
+    let reads: [Read; 2] = [|map| map.get(&1).unwrap(), |map| map.get_many(&[1]).remove(0).unwrap()];
+    for read in reads {
+        let map = sieve();
+        map.insert(1, version(1, 1)).unwrap();
+        let (reading, writing) = (Gate::closed(), Gate::closed());
+        map.mappings()[1].inject(Plan::nth(1).on([Operation::Get]), Fault::block(&reading));
+        thread::scope(|scope| {
+            let (read_on, write_on) = (reading.open_on_drop(), writing.open_on_drop());
+            let reader = scope.spawn(|| read(&map));
+            reading.wait_for(1);
+            map.insert(1, version(0, 2)).unwrap(); // away, and
+            map.mappings()[1].inject(Plan::nth(1).on([Operation::Insert]), Fault::block(&writing).after());
+            let mover = scope.spawn(|| map.insert(1, version(1, 3)).unwrap()); // on its way back
+            writing.wait_for(1);
+            drop(read_on);
+            let early = (0..10_000).any(|_| {
+                thread::yield_now();
+                reader.is_finished()
+            });
+            assert_eq!(map.get(&1).unwrap(), Some(version(0, 2)));
+            drop(write_on);
+            mover.join().unwrap();
+            let newest = if early { version(0, 2) } else { version(1, 3) };
+            let read = reader.join().unwrap();
+            assert!(
+                read == Some(version(0, 2)) || read == Some(newest),
+                "{read:?}, which others do not see yet"
+            );
+        });
+    }
+}
+
 /// A key that moves from a mapping that a walk has yet to come to, into one that it has been at, is given.
 #[test]
 fn a_walk_gives_a_key_that_moves_behind_it() {

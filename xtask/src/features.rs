@@ -18,6 +18,7 @@ const CONSUMERS: &[(&str, &str)] = &[
     ("serde", include_str!("../consumer/serde.rs")),
     ("tokio", include_str!("../consumer/tokio.rs")),
     ("worker", include_str!("../consumer/worker.rs")),
+    ("cli", include_str!("../consumer/worker.rs")),
     ("conformance", include_str!("../consumer/conformance.rs")),
 ];
 

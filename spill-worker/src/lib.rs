@@ -54,16 +54,38 @@
 //! Process memory is read on Linux. Elsewhere everything compiles, and [`ProcessMemory`] and
 //! [`SystemMemory::read`] return an error of kind [`Unsupported`](std::io::ErrorKind::Unsupported).
 
+#[cfg(target_os = "linux")]
+pub mod control;
+mod data;
+mod events;
 mod limit;
 mod monitor;
+mod pace;
+mod pause;
+mod process;
 mod readings;
+mod settings;
+mod state;
 mod system;
 mod thresholds;
+mod trim;
 #[cfg(test)]
 mod warnings;
+mod worker;
 
+pub use data::{Data, DataContext, IntoData};
+pub use events::EVENTS;
 pub use limit::{MEMORY_LIMIT_VARIABLE, MemoryLimit};
-pub use monitor::{DEFAULT_INTERVAL, MemoryMonitor, MonitorBuilder, MonitorStatus, State};
-pub use readings::{MemorySource, ProcessMemory};
+pub use monitor::{
+    DEFAULT_INTERVAL, DEFAULT_PAUSE_ALARM, DEFAULT_RECENT_TO_OLD, MemoryMonitor, MonitorBuilder,
+    MonitorEvent, MonitorStatus, State,
+};
+pub use pause::{Beginning, Direction, Entering, Gate, Permit, Transfer, TransferLimiter};
+pub use process::{MemorySource, ProcessMemory};
+pub use readings::{Measure, Readings};
+pub use settings::{LOCAL_DIRECTORY_VARIABLE, NAME_VARIABLE, NTHREADS_VARIABLE, Rebalance, Settings};
+pub use state::{Event, EventKind, Observe, Status, StepStats, StorageStats, WorkerState};
 pub use system::SystemMemory;
 pub use thresholds::Thresholds;
+pub use trim::{Allocator, Trimmed, trim};
+pub use worker::{Retired, Worker, WorkerBuilder};

@@ -1,5 +1,6 @@
 //! At which fractions of the memory limit something is done.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use spill_core::{Error, Result};
 
 /// Fractions of the memory limit, from 0 to 1. `None` turns the behaviour off.
@@ -14,15 +15,19 @@ use spill_core::{Error, Result};
 /// assert!(thresholds.check().is_ok());
 /// assert!(thresholds.spill(Some(75.0)).check().is_err());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// Down to this process memory is brought once it is above `spill`. Off: down to `spill`.
+    #[serde(with = "fraction")]
     pub target: Option<f64>,
     /// Above this process memory values are evicted, whatever the mapping itself weighs.
+    #[serde(with = "fraction")]
     pub spill: Option<f64>,
     /// Above this process memory no new work should start.
+    #[serde(with = "fraction")]
     pub pause: Option<f64>,
     /// Above this process memory a nanny ends the process.
+    #[serde(with = "fraction")]
     pub terminate: Option<f64>,
 }
 
@@ -82,6 +87,32 @@ impl Thresholds {
     }
 }
 
+/// Off is `false`, as in settings.
+mod fraction {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(fraction) => serializer.serialize_f64(*fraction),
+            None => serializer.serialize_bool(false),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Off(bool),
+            Fraction(f64),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Fraction(fraction) => Ok(Some(fraction)),
+            Form::Off(false) => Ok(None),
+            Form::Off(true) => Err(serde::de::Error::custom("expected a fraction or false")),
+        }
+    }
+}
+
 impl Default for Thresholds {
     fn default() -> Self {
         Self::new()
@@ -98,6 +129,15 @@ mod tests {
             Thresholds { target: Some(0.6), spill: Some(0.7), pause: Some(0.8), terminate: Some(0.95) };
         assert_eq!(Thresholds::default(), expected);
         expected.check().unwrap();
+    }
+
+    #[test]
+    fn off_is_written_as_false_and_read_back() {
+        let thresholds = Thresholds::new().spill(None).pause(Some(1.0));
+        let text = serde_json::to_string(&thresholds).unwrap();
+        assert_eq!(text, r#"{"target":0.6,"spill":false,"pause":1.0,"terminate":0.95}"#);
+        assert_eq!(serde_json::from_str::<Thresholds>(&text).unwrap(), thresholds);
+        assert!(serde_json::from_str::<Thresholds>(&text.replace("false", "true")).is_err());
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use spill_core::{ManualEvict, Result};
 
 /// How often it is said that memory is high and nothing can be evicted, as in Dask.
@@ -31,6 +30,9 @@ impl Throttle {
     }
 }
 
+/// How often an allocator is asked to hand memory back.
+const TRIM_EVERY: Duration = Duration::from_secs(1);
+
 /// Why a round ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -38,12 +40,33 @@ pub(super) enum End {
     Reached,
     /// Fast memory holds nothing: what is left is not managed by the mapping.
     Empty,
+    /// The same, and it is time to say so.
+    UnmanagedHigh {
+        /// Process memory, in bytes.
+        memory: u64,
+    },
     /// `evict` answered -1, and has logged why.
     Failed,
     /// Process memory could not be read.
     Unread,
     /// The monitor is stopping.
     Stopped,
+}
+
+/// What a round needs of the monitor.
+pub(super) trait Surroundings {
+    /// Process memory in bytes.
+    fn read(&self) -> Result<u64>;
+    /// The time.
+    fn now(&self) -> Duration;
+    /// Asked before each eviction.
+    fn stopped(&self) -> bool;
+    /// Evicting begins.
+    fn begins(&self, memory: u64);
+    /// A pair of this weight left fast memory.
+    fn evicted(&self, weight: u64);
+    /// Hands unused memory back to the system.
+    fn trim(&self);
 }
 
 /// The evictor's memory between rounds.
@@ -55,50 +78,66 @@ pub(super) struct Evictor {
     backoff: Duration,
     resume: Duration,
     unmanaged: Throttle,
+    trim: Throttle,
 }
 
 impl Evictor {
     pub(super) fn new(level: u64, backoff: Duration) -> Self {
-        Evictor { level, backoff, resume: Duration::ZERO, unmanaged: Throttle::new(UNMANAGED_EVERY) }
+        Evictor {
+            level,
+            backoff,
+            resume: Duration::ZERO,
+            unmanaged: Throttle::new(UNMANAGED_EVERY),
+            trim: Throttle::new(TRIM_EVERY),
+        }
     }
 
     /// Evicts pair by pair until process memory, read anew before each, is at the level or nothing more can
-    /// be done. `evicted` is told the weight of each pair; `stopped` is asked before each. `None` when a
-    /// failure is so recent that nothing was tried.
-    pub(super) fn round(
-        &mut self,
-        data: &dyn ManualEvict,
-        read: impl Fn() -> Result<u64>,
-        now: impl Fn() -> Duration,
-        stopped: impl Fn() -> bool,
-        mut evicted: impl FnMut(u64),
-    ) -> Option<End> {
-        if now() < self.resume {
+    /// be done. `None` when a failure is so recent that nothing was tried.
+    ///
+    /// Where as much was evicted as there was too much, and memory is still above the level, the allocator
+    /// keeps what was freed: it is trimmed, since otherwise every value would be evicted in vain. The same
+    /// before it is said that unmanaged memory is high.
+    pub(super) fn round(&mut self, data: &dyn ManualEvict, around: &impl Surroundings) -> Option<End> {
+        if around.now() < self.resume {
             return None;
         }
+        // Bytes to evict before memory should be at the level, once it is known.
+        let mut enough = None;
+        let mut trimmed_empty = false;
         loop {
-            if stopped() {
+            if around.stopped() {
                 return Some(End::Stopped);
             }
-            let Ok(memory) = read() else { return Some(End::Unread) };
+            let Ok(memory) = around.read() else { return Some(End::Unread) };
             if memory <= self.level {
                 return Some(End::Reached);
             }
+            if enough == Some(0) && self.trim.pass(around.now()) {
+                around.trim();
+                enough = None;
+                continue;
+            }
+            let begins = enough.is_none();
+            let missing = enough.get_or_insert(memory - self.level);
             match evict(data) {
-                Eviction::Moved(weight) => evicted(weight),
-                Eviction::Empty => {
-                    if self.unmanaged.pass(now()) {
-                        tracing::warn!(
-                            "unmanaged memory is high: the process uses {}, more than {}, and no value is left \
-                             to evict; something outside of the mapping holds it, or the allocator keeps it",
-                            ByteSize(memory),
-                            ByteSize(self.level),
-                        );
+                Eviction::Moved(weight) => {
+                    if begins {
+                        around.begins(memory);
                     }
-                    return Some(End::Empty);
+                    around.evicted(weight);
+                    *missing = missing.saturating_sub(weight);
                 }
+                Eviction::Empty if !trimmed_empty && self.trim.pass(around.now()) => {
+                    trimmed_empty = true;
+                    around.trim();
+                }
+                Eviction::Empty if self.unmanaged.pass(around.now()) => {
+                    return Some(End::UnmanagedHigh { memory });
+                }
+                Eviction::Empty => return Some(End::Empty),
                 Eviction::Failed => {
-                    self.resume = now().saturating_add(self.backoff);
+                    self.resume = around.now().saturating_add(self.backoff);
                     return Some(End::Failed);
                 }
             }
@@ -148,6 +187,10 @@ mod tests {
         /// Evictions from this one on answer -1.
         fails_from: Option<u64>,
         panics: bool,
+        /// What the allocator keeps until it is trimmed.
+        keeps: bool,
+        kept: AtomicU64,
+        trims: AtomicU64,
     }
 
     impl ManualEvict for Process {
@@ -158,7 +201,11 @@ mod tests {
                 return -1;
             }
             self.pairs.fetch_sub(1, SeqCst);
-            self.memory.fetch_sub(10, SeqCst);
+            if self.keeps {
+                self.kept.fetch_add(10, SeqCst);
+            } else {
+                self.memory.fetch_sub(10, SeqCst);
+            }
             10
         }
         fn fast(&self) -> bool {
@@ -170,12 +217,50 @@ mod tests {
         Process { memory: memory.into(), pairs: pairs.into(), ..Process::default() }
     }
 
+    /// A process, a clock, and what was evicted.
+    struct Around<'a> {
+        process: &'a Process,
+        clock: &'a ManualClock,
+        evicted: Cell<u64>,
+        begun: Cell<u32>,
+        stop_after: Option<u64>,
+        unread: bool,
+    }
+
+    impl Surroundings for Around<'_> {
+        fn read(&self) -> Result<u64> {
+            if self.unread {
+                return Err(Error::config("memory", "gone", "a reading"));
+            }
+            Ok(self.process.memory.load(SeqCst))
+        }
+        fn now(&self) -> Duration {
+            self.clock.now()
+        }
+        fn stopped(&self) -> bool {
+            self.stop_after.is_some_and(|n| self.process.evictions.load(SeqCst) >= n)
+        }
+        fn begins(&self, _: u64) {
+            self.begun.set(self.begun.get() + 1);
+        }
+        fn evicted(&self, weight: u64) {
+            self.evicted.set(self.evicted.get() + weight);
+        }
+        fn trim(&self) {
+            self.process.trims.fetch_add(1, SeqCst);
+            self.process.memory.fetch_sub(self.process.kept.swap(0, SeqCst), SeqCst);
+        }
+    }
+
+    fn around<'a>(process: &'a Process, clock: &'a ManualClock) -> Around<'a> {
+        Around { process, clock, evicted: Cell::new(0), begun: Cell::new(0), stop_after: None, unread: false }
+    }
+
     /// A round down to 60 bytes, and the bytes evicted.
     fn round(evictor: &mut Evictor, process: &Process, clock: &ManualClock) -> (Option<End>, u64) {
-        let mut bytes = 0;
-        let read = || Ok(process.memory.load(SeqCst));
-        let end = evictor.round(process, read, || clock.now(), || false, |weight| bytes += weight);
-        (end, bytes)
+        let around = around(process, clock);
+        let end = evictor.round(process, &around);
+        (end, around.evicted.get())
     }
 
     fn fresh_round(process: &Process) -> (Option<End>, u64) {
@@ -204,45 +289,53 @@ mod tests {
         assert_eq!(process.evictions.load(SeqCst), 4);
     }
 
-    /// W06: with nothing to evict a warning is logged, once in 300 seconds.
+    /// W06: with nothing to evict it is said that unmanaged memory is high, once in 300 seconds, and only
+    /// after a trim.
     #[test]
     fn unmanaged_memory_is_warned_about_once_in_300_seconds() {
         let process = process(95, 1);
         let (mut evictor, clock) = (Evictor::new(60, BACKOFF), ManualClock::new());
-        let mut warnings_of_a_round = |expected| {
-            let (result, warnings) = warnings::during(|| round(&mut evictor, &process, &clock));
-            assert_eq!(result, expected);
-            warnings
-        };
-        let first = warnings_of_a_round((Some(End::Empty), 10));
-        assert!(first.len() == 1 && first[0].contains("unmanaged memory is high"), "{first:?}");
+        let high = Some(End::UnmanagedHigh { memory: 85 });
+        assert_eq!(round(&mut evictor, &process, &clock), (high, 10));
+        assert_eq!(process.trims.load(SeqCst), 1);
         clock.advance(UNMANAGED_EVERY - Duration::from_millis(1));
-        assert_eq!(warnings_of_a_round((Some(End::Empty), 0)).len(), 0);
+        assert_eq!(round(&mut evictor, &process, &clock), (Some(End::Empty), 0));
         clock.advance(Duration::from_millis(1));
-        assert_eq!(warnings_of_a_round((Some(End::Empty), 0)).len(), 1);
+        assert_eq!(round(&mut evictor, &process, &clock), (high, 0));
         assert_eq!(process.evictions.load(SeqCst), 1, "an empty mapping is not asked to evict");
+        assert_eq!(process.trims.load(SeqCst), 2, "at most one trim a second");
+    }
+
+    #[test]
+    fn memory_that_the_allocator_keeps_is_trimmed_before_more_is_evicted() {
+        let process = Process { keeps: true, ..process(95, 100) };
+        assert_eq!(fresh_round(&process), (Some(End::Reached), 40), "as much as was above the level");
+        assert_eq!((process.trims.load(SeqCst), process.memory.load(SeqCst)), (1, 55));
+    }
+
+    #[test]
+    fn a_trim_that_frees_enough_makes_the_warning_unnecessary() {
+        let process = Process { kept: 40.into(), ..process(95, 0) };
+        assert_eq!(fresh_round(&process), (Some(End::Reached), 0));
+        assert_eq!(process.memory.load(SeqCst), 55);
     }
 
     #[test]
     fn a_reading_that_fails_ends_the_round_and_is_tried_again() {
-        let process = process(95, 100);
+        let (process, clock) = (process(95, 100), ManualClock::new());
         let mut evictor = Evictor::new(60, BACKOFF);
-        let fail = || Err(Error::config("memory", "gone", "a reading"));
-        let end = evictor.round(&process, fail, || Duration::ZERO, || false, |_| ());
-        assert_eq!(end, Some(End::Unread));
+        let blind = Around { unread: true, ..around(&process, &clock) };
+        assert_eq!(evictor.round(&process, &blind), Some(End::Unread));
         assert_eq!(process.evictions.load(SeqCst), 0, "nothing is evicted blindly");
-        assert_eq!(round(&mut evictor, &process, &ManualClock::new()).0, Some(End::Reached));
+        assert_eq!(round(&mut evictor, &process, &clock).0, Some(End::Reached));
     }
 
     #[test]
     fn stopping_is_asked_before_each_eviction() {
-        let process = process(95, 100);
-        let asked = Cell::new(0);
-        let stopped = || asked.replace(asked.get() + 1) == 2;
-        let read = || Ok(process.memory.load(SeqCst));
-        let end = Evictor::new(60, BACKOFF).round(&process, read, || Duration::ZERO, stopped, |_| ());
-        assert_eq!(end, Some(End::Stopped));
-        assert_eq!(process.evictions.load(SeqCst), 2);
+        let (process, clock) = (process(95, 100), ManualClock::new());
+        let around = Around { stop_after: Some(2), ..around(&process, &clock) };
+        assert_eq!(Evictor::new(60, BACKOFF).round(&process, &around), Some(End::Stopped));
+        assert_eq!((process.evictions.load(SeqCst), around.begun.get()), (2, 1));
     }
 
     #[test]

@@ -9,15 +9,27 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use spill_core::{Clock, Error, ManualEvict, Result, SystemClock};
+use serde::{Deserialize, Serialize};
+use spill_core::{Clock, Error, ManualEvict, Result, SystemClock, Usage};
 
-use crate::{MemoryLimit, MemorySource, ProcessMemory, Thresholds};
-use evictor::{Evictor, Throttle};
+use crate::readings::Recent;
+use crate::{MemoryLimit, MemorySource, ProcessMemory, Readings, Thresholds, Trimmed};
+use evictor::{End, Evictor, Surroundings, Throttle};
 use sampler::{Levels, Sampler};
 
 /// The time between two readings of process memory while there is room.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The default of [`MonitorBuilder::recent_to_old`], Dask's.
+pub const DEFAULT_RECENT_TO_OLD: Duration = Duration::from_secs(30);
+
+/// The default of [`MonitorBuilder::pause_alarm`].
+pub const DEFAULT_PAUSE_ALARM: Duration = Duration::from_secs(60);
+
+/// How often memory is asked whether garbage keeps it from staying below `pause`.
+const COLLECT_EVERY: Duration = Duration::from_secs(1);
 
 /// How often a reading that fails is logged.
 const UNREAD_EVERY: Duration = Duration::from_secs(10);
@@ -26,7 +38,8 @@ const UNREAD_EVERY: Duration = Duration::from_secs(10);
 const DROP_WAIT: Duration = Duration::from_secs(5);
 
 /// Whether new work should start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// Process memory is not above the `pause` threshold.
     #[default]
@@ -37,12 +50,12 @@ pub enum State {
 
 /// What a monitor has seen and done.
 #[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MonitorStatus {
     /// Whether new work should start.
     pub state: State,
-    /// The last reading of process memory, in bytes.
-    pub last_reading: Option<u64>,
+    /// The last sample.
+    pub readings: Option<Readings>,
     /// Readings made by the sampler.
     pub samples: u64,
     /// Readings of the sampler that failed.
@@ -53,6 +66,33 @@ pub struct MonitorStatus {
     pub evicted_bytes: u64,
     /// Rounds of evictions that ended because the mapping could not evict.
     pub failed_rounds: u64,
+    /// How often the allocator was asked to hand memory back.
+    pub trims: u64,
+}
+
+/// Something that a monitor saw or did.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MonitorEvent {
+    /// Memory is above `pause`: no new work should start. [`MemoryMonitor::state`] says so already.
+    Paused,
+    /// Memory is no longer above `pause`: work may start.
+    Resumed,
+    /// It has been paused for as long as [`MonitorBuilder::pause_alarm`] says, or again as long.
+    PausedLong,
+    /// Memory is above `spill`, and values are being evicted.
+    Spilling,
+    /// Evicting ended.
+    Spilled {
+        /// Pairs evicted since it began.
+        evictions: u64,
+        /// What they weighed, in bytes.
+        bytes: u64,
+    },
+    /// Memory is above `spill` and nothing is left to evict. Said once in 300 s, as in Dask.
+    UnmanagedHigh,
+    /// The allocator was asked to hand memory back.
+    Trimmed(Trimmed),
 }
 
 /// Watches the memory of this process on two threads of its own.
@@ -61,8 +101,9 @@ pub struct MonitorStatus {
 /// faster, down to every 5 ms. It decides whether work is paused and never waits for storage, so a pause does
 /// not come late because of a slow disk. The **evictor** wakes when process memory is above `spill` and asks
 /// the mapping to evict pair by pair, reading memory anew each time, until it is down to `target`. It stops at
-/// the first eviction that fails and, when nothing is left to evict, warns that unmanaged memory is high, once
-/// in 300 s.
+/// the first eviction that fails. When as much was evicted as there was too much and memory is still high, or
+/// when nothing is left to evict, it [trims](crate::trim) the heap; after that it warns that unmanaged memory is
+/// high, once in 300 s.
 ///
 /// Without a mapping ([`MonitorBuilder::data`]) nothing is ever evicted; without a limit nothing is done but
 /// reading. Dropping a monitor stops it, see [`stop`](Self::stop).
@@ -77,8 +118,12 @@ struct Shared {
     clock: Arc<dyn Clock>,
     levels: Levels,
     interval: Duration,
-    on_pause: Option<Callback>,
-    on_resume: Option<Callback>,
+    recent_to_old: Duration,
+    pause_alarm: Duration,
+    usage: Box<dyn Fn() -> Usage + Send + Sync>,
+    collect: Option<Box<dyn Fn() + Send + Sync>>,
+    trim: Box<dyn Fn() -> Result<Trimmed> + Send + Sync>,
+    on_event: Option<OnEvent>,
     signals: Mutex<Signals>,
     /// For the sampler: `stop` or `sample` was set.
     sampler: Condvar,
@@ -89,7 +134,7 @@ struct Shared {
     status: Mutex<MonitorStatus>,
 }
 
-type Callback = Box<dyn Fn() + Send + Sync>;
+type OnEvent = Box<dyn Fn(MonitorEvent, &Readings) + Send + Sync>;
 
 #[derive(Default)]
 struct Signals {
@@ -109,8 +154,12 @@ pub struct MonitorBuilder {
     source: Option<Box<dyn MemorySource>>,
     clock: Arc<dyn Clock>,
     interval: Duration,
-    on_pause: Option<Callback>,
-    on_resume: Option<Callback>,
+    recent_to_old: Duration,
+    pause_alarm: Duration,
+    usage: Box<dyn Fn() -> Usage + Send + Sync>,
+    collect: Option<Box<dyn Fn() + Send + Sync>>,
+    trim: Box<dyn Fn() -> Result<Trimmed> + Send + Sync>,
+    on_event: Option<OnEvent>,
 }
 
 impl MonitorBuilder {
@@ -144,16 +193,43 @@ impl MonitorBuilder {
         self
     }
 
-    /// Called each time work should pause, after [`MemoryMonitor::state`] says so. It runs on the sampler's
-    /// thread, so no memory is read until it returns. A panic is caught and logged.
-    pub fn on_pause(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
-        self.on_pause = Some(Box::new(f));
+    /// What the mapping holds, for the managed and spilled parts of the [`Readings`]; nothing unless set. Must
+    /// answer from RAM, as [`MutableMapping::usage`](spill_core::MutableMapping::usage) does.
+    pub fn usage(mut self, usage: impl Fn() -> Usage + Send + Sync + 'static) -> Self {
+        self.usage = Box::new(usage);
         self
     }
 
-    /// Called each time work may resume, as [`on_pause`](Self::on_pause).
-    pub fn on_resume(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
-        self.on_resume = Some(Box::new(f));
+    /// How long unmanaged memory counts as recent, [`DEFAULT_RECENT_TO_OLD`] unless set.
+    pub fn recent_to_old(mut self, time: Duration) -> Self {
+        self.recent_to_old = time;
+        self
+    }
+
+    /// How long a pause may last before [`MonitorEvent::PausedLong`], [`DEFAULT_PAUSE_ALARM`] unless set.
+    pub fn pause_alarm(mut self, time: Duration) -> Self {
+        self.pause_alarm = time;
+        self
+    }
+
+    /// Called before a pause, at most once a second, to collect garbage where the program has any; memory is
+    /// read again after it, and the pause does not come when it is not above `pause` any more.
+    pub fn collect(mut self, f: impl Fn() + Send + Sync + 'static) -> Self {
+        self.collect = Some(Box::new(f));
+        self
+    }
+
+    /// What hands unused memory back to the system, [`trim`](crate::trim()) unless set.
+    pub fn trim(mut self, f: impl Fn() -> Result<Trimmed> + Send + Sync + 'static) -> Self {
+        self.trim = Box::new(f);
+        self
+    }
+
+    /// Called for each event with the last sample, after [`MemoryMonitor::status`] shows it. Pauses and
+    /// resumes come from the sampler's thread, so no memory is read until it returns; the others from the
+    /// evictor's. A panic is caught and logged.
+    pub fn on_event(mut self, f: impl Fn(MonitorEvent, &Readings) + Send + Sync + 'static) -> Self {
+        self.on_event = Some(Box::new(f));
         self
     }
 
@@ -178,8 +254,12 @@ impl MonitorBuilder {
             clock: self.clock,
             levels,
             interval: self.interval,
-            on_pause: self.on_pause,
-            on_resume: self.on_resume,
+            recent_to_old: self.recent_to_old,
+            pause_alarm: self.pause_alarm,
+            usage: self.usage,
+            collect: self.collect,
+            trim: self.trim,
+            on_event: self.on_event,
             signals: Mutex::default(),
             sampler: Condvar::new(),
             evictor: Condvar::new(),
@@ -207,8 +287,12 @@ impl MemoryMonitor {
             source: None,
             clock: Arc::new(SystemClock::new()),
             interval: DEFAULT_INTERVAL,
-            on_pause: None,
-            on_resume: None,
+            recent_to_old: DEFAULT_RECENT_TO_OLD,
+            pause_alarm: DEFAULT_PAUSE_ALARM,
+            usage: Box::new(Usage::default),
+            collect: None,
+            trim: Box::new(crate::trim),
+            on_event: None,
         }
     }
 
@@ -221,7 +305,7 @@ impl MemoryMonitor {
     /// The last reading of process memory in bytes, or `None` before the first.
     #[must_use]
     pub fn last_reading(&self) -> Option<u64> {
-        self.status().last_reading
+        self.status().readings.map(|readings| readings.process)
     }
 
     /// What the monitor has seen and done, as one snapshot.
@@ -317,11 +401,13 @@ impl Drop for Ended {
 impl Shared {
     /// The sampler's thread.
     fn sample(&self) {
-        let mut sampler = Sampler::new(self.levels, self.interval);
+        let mut sampler = Sampler::new(self.levels, self.interval, self.pause_alarm);
+        let mut recent = Recent::new(self.recent_to_old);
         let mut unread = Throttle::new(UNREAD_EVERY);
+        let mut collected = Throttle::new(COLLECT_EVERY);
         loop {
-            let wait = match self.read() {
-                Ok(memory) => self.act(&mut sampler, memory),
+            let wait = match self.read_for(&sampler, &mut collected) {
+                Ok(memory) => self.act(&mut sampler, &mut recent, memory),
                 Err(error) => {
                     self.status.lock().failed_readings += 1;
                     if unread.pass(self.clock.now()) {
@@ -340,30 +426,61 @@ impl Shared {
         }
     }
 
+    /// Process memory; without garbage where that would begin a pause.
+    fn read_for(&self, sampler: &Sampler, collected: &mut Throttle) -> Result<u64> {
+        let memory = self.read()?;
+        match &self.collect {
+            Some(collect) if sampler.would_pause(memory) && collected.pass(self.clock.now()) => {
+                if catch_unwind(AssertUnwindSafe(collect)).is_err() {
+                    tracing::error!("collecting garbage panicked");
+                }
+                self.read()
+            }
+            _ => Ok(memory),
+        }
+    }
+
     /// Does what a reading calls for, and returns how long to wait for the next.
-    fn act(&self, sampler: &mut Sampler, memory: u64) -> Duration {
-        let actions = sampler.step(memory, self.clock.now());
+    fn act(&self, sampler: &mut Sampler, recent: &mut Recent, memory: u64) -> Duration {
+        let now = self.clock.now();
+        let actions = sampler.step(memory, now);
+        let usage = catch_unwind(AssertUnwindSafe(&self.usage)).unwrap_or_default();
+        let readings = recent.divide(now, memory, &usage);
         {
             let mut status = self.status.lock();
-            status.last_reading = Some(memory);
+            status.readings = Some(readings);
             status.samples += 1;
             status.state = actions.entered.unwrap_or(status.state);
         }
-        let callback = match actions.entered {
-            Some(State::Paused) => &self.on_pause,
-            Some(State::Running) => &self.on_resume,
-            None => &None,
-        };
-        if let Some(callback) = callback
-            && catch_unwind(AssertUnwindSafe(callback)).is_err()
-        {
-            tracing::error!("a callback of the memory monitor panicked");
+        match actions.entered {
+            Some(State::Paused) => self.tell(MonitorEvent::Paused),
+            Some(State::Running) => self.tell(MonitorEvent::Resumed),
+            None => {}
+        }
+        if actions.alarm {
+            tracing::warn!(
+                "paused for long: {} of process memory, of which {} managed, {} unmanaged and {} recent; {} spilled",
+                ByteSize(readings.process),
+                ByteSize(readings.managed),
+                ByteSize(readings.unmanaged),
+                ByteSize(readings.unmanaged_recent),
+                ByteSize(readings.spilled),
+            );
+            self.tell(MonitorEvent::PausedLong);
         }
         if actions.evict {
             self.signals.lock().evict = true;
             self.evictor.notify_all();
         }
         actions.wait
+    }
+
+    fn tell(&self, event: MonitorEvent) {
+        let Some(on_event) = &self.on_event else { return };
+        let readings = self.status.lock().readings.unwrap_or_default();
+        if catch_unwind(AssertUnwindSafe(|| on_event(event, &readings))).is_err() {
+            tracing::error!("a callback of the memory monitor panicked");
+        }
     }
 
     /// The evictor's thread.
@@ -378,15 +495,26 @@ impl Shared {
                 }
                 signals.evict = false;
             }
-            let evicted = |weight| {
+            let before = *self.status.lock();
+            let end = evictor.round(data, self);
+            let after = {
                 let mut status = self.status.lock();
-                status.evictions += 1;
-                status.evicted_bytes += weight;
+                status.failed_rounds += u64::from(end == Some(End::Failed));
+                *status
             };
-            let stopped = || self.signals.lock().stop;
-            let end = evictor.round(data, || self.read(), || self.clock.now(), stopped, evicted);
-            if end == Some(evictor::End::Failed) {
-                self.status.lock().failed_rounds += 1;
+            let evictions = after.evictions - before.evictions;
+            if evictions > 0 {
+                let bytes = after.evicted_bytes - before.evicted_bytes;
+                self.tell(MonitorEvent::Spilled { evictions, bytes });
+            }
+            if let Some(End::UnmanagedHigh { memory }) = end {
+                tracing::warn!(
+                    "unmanaged memory is high: the process uses {}, more than {}, and no value is left to \
+                     evict; something outside of the mapping holds it, or the allocator keeps it",
+                    ByteSize(memory),
+                    ByteSize(level),
+                );
+                self.tell(MonitorEvent::UnmanagedHigh);
             }
         }
     }
@@ -396,5 +524,38 @@ impl Shared {
             let message = "the memory source panicked".to_owned();
             Err(spill_core::ErrorKind::Panicked { during: "reading process memory", message }.into())
         })
+    }
+}
+
+impl Surroundings for Shared {
+    fn read(&self) -> Result<u64> {
+        Shared::read(self)
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn stopped(&self) -> bool {
+        self.signals.lock().stop
+    }
+
+    fn begins(&self, _: u64) {
+        self.tell(MonitorEvent::Spilling);
+    }
+
+    fn evicted(&self, weight: u64) {
+        let mut status = self.status.lock();
+        status.evictions += 1;
+        status.evicted_bytes += weight;
+    }
+
+    fn trim(&self) {
+        self.status.lock().trims += 1;
+        match catch_unwind(AssertUnwindSafe(&self.trim)) {
+            Ok(Ok(trimmed)) => self.tell(MonitorEvent::Trimmed(trimmed)),
+            Ok(Err(error)) => tracing::warn!("unused memory cannot be handed back: {error}"),
+            Err(_) => tracing::error!("handing unused memory back panicked"),
+        }
     }
 }

@@ -3,18 +3,8 @@
 use std::time::Duration;
 
 use super::State;
+use crate::pace::{Slope, interval};
 use crate::{MemoryLimit, Thresholds};
-
-/// The shortest time between two readings, close to the limit. A reading takes microseconds, so this costs
-/// less than a thousandth of one core.
-const SHORTEST: Duration = Duration::from_millis(5);
-
-/// Readings are as far apart as configured while at least this fraction of the limit is free. With less the
-/// interval shrinks in proportion.
-const ROOM: f64 = 0.4;
-
-/// At the present slope there are at least this many more readings before the limit is reached.
-const READINGS_AHEAD: f64 = 8.0;
 
 /// The thresholds in bytes. `None` is off; without a limit all are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +37,8 @@ pub(super) struct Actions {
     pub(super) entered: Option<State>,
     /// Whether values should be evicted.
     pub(super) evict: bool,
+    /// Whether it has been paused for so long that somebody should know.
+    pub(super) alarm: bool,
     /// How long to wait before the next reading.
     pub(super) wait: Duration,
 }
@@ -56,13 +48,22 @@ pub(super) struct Actions {
 pub(super) struct Sampler {
     levels: Levels,
     interval: Duration,
+    /// How long a pause may last before the alarm, and between two alarms.
+    patience: Duration,
     state: State,
-    previous: Option<(Duration, u64)>,
+    /// When the next alarm is due, while paused.
+    alarm: Option<Duration>,
+    slope: Slope,
 }
 
 impl Sampler {
-    pub(super) fn new(levels: Levels, interval: Duration) -> Self {
-        Sampler { levels, interval, state: State::Running, previous: None }
+    pub(super) fn new(levels: Levels, interval: Duration, patience: Duration) -> Self {
+        Sampler { levels, interval, patience, state: State::Running, alarm: None, slope: Slope::default() }
+    }
+
+    /// Whether a reading of `memory` bytes would begin a pause.
+    pub(super) fn would_pause(&self, memory: u64) -> bool {
+        self.state == State::Running && above(memory, self.levels.pause)
     }
 
     /// Takes a reading of `memory` bytes made at `now`. The pause is decided first, then eviction.
@@ -71,31 +72,21 @@ impl Sampler {
         let entered = (state != self.state).then_some(state);
         self.state = state;
 
-        let slope = self.previous.replace((now, memory)).map_or(0.0, |(then, before)| {
-            let seconds = now.saturating_sub(then).as_secs_f64();
-            if seconds > 0.0 { (memory as f64 - before as f64) / seconds } else { 0.0 }
-        });
-        let wait = interval(self.interval, self.levels.limit, memory, slope);
-        Actions { entered, evict: above(memory, self.levels.spill), wait }
+        self.alarm = match state {
+            State::Running => None,
+            State::Paused => self.alarm.or_else(|| now.checked_add(self.patience)),
+        };
+        let alarm = self.alarm.is_some_and(|due| now >= due);
+        if alarm {
+            self.alarm = now.checked_add(self.patience);
+        }
+        let wait = interval(self.interval, self.levels.limit, memory, self.slope.take(now, memory));
+        Actions { entered, evict: above(memory, self.levels.spill), alarm, wait }
     }
 }
 
 fn above(memory: u64, level: Option<u64>) -> bool {
     level.is_some_and(|level| memory > level)
-}
-
-/// The time until the next reading: `longest` when there is room, less as the limit comes nearer or is
-/// approached faster (`slope` in bytes a second).
-fn interval(longest: Duration, limit: Option<u64>, memory: u64, slope: f64) -> Duration {
-    let Some(limit) = limit else { return longest };
-    let headroom = limit.saturating_sub(memory) as f64;
-    let by_room = longest.mul_f64((headroom / (ROOM * limit as f64)).clamp(0.0, 1.0));
-    let by_slope = if slope > 0.0 {
-        Duration::try_from_secs_f64(headroom / slope / READINGS_AHEAD).unwrap_or(longest)
-    } else {
-        longest
-    };
-    by_room.min(by_slope).clamp(SHORTEST.min(longest), longest)
 }
 
 #[cfg(test)]
@@ -110,9 +101,15 @@ mod tests {
         Levels::new(MemoryLimit::from_bytes(1000 * MIB, &system).unwrap(), &thresholds)
     }
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn sampler(thresholds: Thresholds) -> Sampler {
+        Sampler::new(levels(thresholds), DEFAULT_INTERVAL, PATIENCE)
+    }
+
     /// Steps through readings in MiB, a second apart.
     fn steps(thresholds: Thresholds, readings: &[u64]) -> Vec<(Option<State>, bool)> {
-        let mut sampler = Sampler::new(levels(thresholds), DEFAULT_INTERVAL);
+        let mut sampler = sampler(thresholds);
         let step = |(second, mib): (u64, &u64)| {
             let actions = sampler.step(mib * MIB, Duration::from_secs(second));
             (actions.entered, actions.evict)
@@ -159,48 +156,19 @@ mod tests {
     fn without_a_limit_nothing_is_done() {
         let levels = Levels::new(MemoryLimit::NONE, &Thresholds::new());
         assert_eq!(levels, Levels { limit: None, spill: None, evict_to: None, pause: None });
-        let mut sampler = Sampler::new(levels, DEFAULT_INTERVAL);
+        let mut sampler = Sampler::new(levels, DEFAULT_INTERVAL, PATIENCE);
         let actions = sampler.step(u64::MAX, Duration::ZERO);
-        assert_eq!(actions, Actions { entered: None, evict: false, wait: DEFAULT_INTERVAL });
+        assert_eq!(actions, Actions { entered: None, evict: false, alarm: false, wait: DEFAULT_INTERVAL });
     }
 
-    /// W05: readings are 200 ms apart by default, and closer as memory rises.
+    /// W07: 60 s of pause raise an alarm, and each further 60 s another; a resume ends it.
     #[test]
-    fn the_interval_shrinks_with_the_room_left() {
-        let at = |mib: u64| interval(DEFAULT_INTERVAL, Some(1000 * MIB), mib * MIB, 0.0).as_millis();
-        assert_eq!([0, 300, 600].map(at), [200, 200, 200]);
-        assert_eq!([700, 800, 900, 950].map(at), [150, 100, 50, 25]);
-        assert_eq!([990, 1000, 2000].map(at), [5, 5, 5]);
-    }
-
-    #[test]
-    fn the_interval_shrinks_with_the_slope() {
-        let at = |mib: u64, slope: f64| {
-            interval(DEFAULT_INTERVAL, Some(1000 * MIB), mib * MIB, slope * MIB as f64).as_millis()
-        };
-        assert_eq!(at(200, 100.0), 200, "a second for each reading");
-        assert_eq!(at(200, 1000.0), 100, "800 ms to the limit, eight readings ahead");
-        assert_eq!(at(200, 1e6), 5);
-        assert_eq!(at(900, 100.0), 50, "the room decides where it is less");
-        assert_eq!(at(900, -1000.0), 50, "falling memory is no reason to look less often");
-        assert_eq!(at(200, f64::MIN_POSITIVE), 200);
-    }
-
-    #[test]
-    fn the_slope_is_taken_from_the_last_two_readings() {
-        let mut sampler = Sampler::new(levels(Thresholds::new()), DEFAULT_INTERVAL);
-        let mut step =
-            |mib: u64, millis| sampler.step(mib * MIB, Duration::from_millis(millis)).wait.as_millis();
-        assert_eq!(step(100, 0), 200, "one reading has no slope");
-        assert_eq!(step(200, 100), 100, "1000 MiB a second");
-        assert_eq!(step(200, 200), 200, "level");
-        assert_eq!(step(210, 200), 200, "two readings at one moment have no slope");
-    }
-
-    #[test]
-    fn a_configured_interval_below_the_shortest_is_kept() {
-        let longest = Duration::from_millis(2);
-        assert_eq!(interval(longest, Some(MIB), 0, 0.0), longest);
-        assert_eq!(interval(longest, Some(MIB), MIB, 1e9), longest);
+    fn a_long_pause_raises_an_alarm_again_and_again() {
+        let mut sampler = sampler(Thresholds::new());
+        let mut alarm = |mib: u64, second| sampler.step(mib * MIB, Duration::from_secs(second)).alarm;
+        let paused = [0, 59, 60, 61, 119, 120].map(|second| alarm(900, second));
+        assert_eq!(paused, [false, false, true, false, false, true]);
+        assert!(!alarm(500, 190), "relief");
+        assert_eq!([200, 259, 260].map(|second| alarm(900, second)), [false, false, true]);
     }
 }

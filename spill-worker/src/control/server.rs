@@ -1,0 +1,172 @@
+//! The side that answers: a thread that listens, and one for each connection.
+#![expect(clippy::disallowed_methods, reason = "the server owns its threads: dropping it joins them")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use spill_core::{Error, Result};
+
+use super::{Reply, Request, address, own_user, peer, place};
+use crate::{Trimmed, WorkerState};
+
+/// More than a nanny, a dashboard and some commands need.
+const MOST_CONNECTIONS: usize = 32;
+
+/// A request is never longer than this, in bytes.
+const LONGEST_REQUEST: u64 = 1024;
+
+/// How often a watcher is sent the state when nothing happens.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// A client that does not read for so long is cut off.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is served.
+pub(crate) trait Serve: Send + Sync {
+    fn state(&self) -> WorkerState;
+    fn trim(&self) -> Result<Trimmed>;
+    fn retire(&self);
+    /// Waits until there were more than `seen` events, for at most `time`; how many there were.
+    fn wait_for_event(&self, seen: u64, time: Duration) -> u64;
+}
+
+/// Serves until it is dropped.
+pub(crate) struct Server {
+    shared: Arc<Shared>,
+    listening: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    listener: UnixListener,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    stopping: bool,
+    connections: Vec<(UnixStream, JoinHandle<()>)>,
+}
+
+impl Server {
+    /// Listens at the address of this process. `serve` is let go of when it is gone.
+    pub(crate) fn start(serve: Weak<dyn Serve>) -> Result<Self> {
+        let pid = std::process::id();
+        let failed = |error| Error::io("listen on", place(pid), error);
+        let listener = UnixListener::bind_addr(&address(pid)?).map_err(failed)?;
+        let shared = Arc::new(Shared { listener, open: Mutex::default() });
+        let of_thread = Arc::clone(&shared);
+        let listening = thread::Builder::new()
+            .name("overspill-control".to_owned())
+            .spawn(move || listen(&of_thread, &serve))
+            .map_err(failed)?;
+        Ok(Server { shared, listening: Some(listening) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let connections = {
+            let mut open = self.shared.open.lock();
+            open.stopping = true;
+            std::mem::take(&mut open.connections)
+        };
+        // Wakes the thread that accepts, and those that read.
+        let _ = rustix::net::shutdown(&self.shared.listener, rustix::net::Shutdown::Both);
+        let own = thread::current().id();
+        for (stream, _) in &connections {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        let threads = connections.into_iter().map(|(_, thread)| thread).chain(self.listening.take());
+        for thread in threads.filter(|thread| thread.thread().id() != own) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the control socket panicked");
+            }
+        }
+    }
+}
+
+fn listen(shared: &Shared, serve: &Weak<dyn Serve>) {
+    for stream in shared.listener.incoming() {
+        let Ok(stream) = stream else {
+            if shared.open.lock().stopping {
+                return;
+            }
+            continue;
+        };
+        if !peer(&stream).is_ok_and(|(user, _)| user == own_user() || user == 0) {
+            tracing::warn!("another user tried to use the control socket");
+            continue;
+        }
+        let (Ok(kept), Ok(())) = (stream.try_clone(), stream.set_write_timeout(Some(WRITE_PATIENCE))) else {
+            continue;
+        };
+        let mut open = shared.open.lock();
+        if open.stopping {
+            return;
+        }
+        open.connections.retain(|(_, thread)| !thread.is_finished());
+        if open.connections.len() >= MOST_CONNECTIONS {
+            tracing::warn!("too many connections to the control socket");
+            continue;
+        }
+        let serve = Weak::clone(serve);
+        let connection = thread::Builder::new().name("overspill-control".to_owned());
+        match connection.spawn(move || answer(&stream, &serve)) {
+            Ok(thread) => open.connections.push((kept, thread)),
+            Err(error) => tracing::warn!("a connection to the control socket is not served: {error}"),
+        }
+    }
+}
+
+/// Answers requests until the connection ends. A client that has gone is no failure of ours.
+fn answer(stream: &UnixStream, serve: &Weak<dyn Serve>) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        match (&mut reader).take(LONGEST_REQUEST).read_line(&mut line) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let Some(served) = serve.upgrade() else { return };
+        let reply = match serde_json::from_str(&line) {
+            Ok(Request::State) => Reply::State(Box::new(served.state())),
+            Ok(Request::Trim) => served.trim().map_or_else(|e| Reply::Failed(e.to_string()), Reply::Trimmed),
+            Ok(Request::Retire) => {
+                served.retire();
+                Reply::Retiring
+            }
+            Ok(Request::Watch) => {
+                drop(served);
+                return watch(stream, serve);
+            }
+            Err(error) => Reply::Failed(format!("not understood: {error}")),
+        };
+        drop(served);
+        if write(stream, &reply).is_err() {
+            return;
+        }
+    }
+}
+
+fn watch(stream: &UnixStream, serve: &Weak<dyn Serve>) {
+    let mut seen = 0;
+    loop {
+        let Some(served) = serve.upgrade() else { return };
+        let reply = Reply::State(Box::new(served.state()));
+        if write(stream, &reply).is_err() {
+            return;
+        }
+        seen = served.wait_for_event(seen, WATCH_EVERY);
+    }
+}
+
+fn write(mut stream: &UnixStream, reply: &Reply) -> std::io::Result<()> {
+    let mut text = serde_json::to_vec(reply)?;
+    text.push(b'\n');
+    stream.write_all(&text)
+}

@@ -63,12 +63,25 @@ pub struct Stats {
     pub compress: Step,
     /// Records written to storage.
     pub write: Step,
+    /// Live records that storage wrote again elsewhere to get the room of dead ones back.
+    pub moved: Step,
     /// Records read from storage.
     pub read: Step,
     /// Compressed frames to frames.
     pub decompress: Step,
     /// Frames to value.
     pub decode: Step,
+}
+
+impl Stats {
+    /// Bytes written to storage for each byte of records handed to it: 1 when nothing had to be moved.
+    #[must_use]
+    pub fn write_amplification(&self) -> f64 {
+        if self.write.bytes == 0 {
+            return 1.0;
+        }
+        1.0 + self.moved.bytes as f64 / self.write.bytes as f64
+    }
 }
 
 impl std::ops::Add for Stats {
@@ -92,6 +105,7 @@ impl std::ops::Add for Stats {
             encode: self.encode + other.encode,
             compress: self.compress + other.compress,
             write: self.write + other.write,
+            moved: self.moved + other.moved,
             read: self.read + other.read,
             decompress: self.decompress + other.decompress,
             decode: self.decode + other.decode,

@@ -15,7 +15,7 @@
 //! | 44..48 | zeros |
 //! | 48.. | the key, as its `KeyCodec` gives it |
 //! | then | zeros up to the next multiple of 8 |
-//! | then | the record, as in a segment; as its segment and generation it has the higher and the lower half of the file's generation |
+//! | then | the record, as in a segment; as its segment and tag it has the higher and the lower half of the file's generation |
 //!
 //! The head is all that is read when a directory is opened: it has a checksum of its own.
 
@@ -50,7 +50,7 @@ pub(super) struct Head {
 
 /// Whose the record of a file of this generation is.
 pub(super) fn owner(generation: u64) -> Owner {
-    Owner { segment: (generation >> 32) as u32, generation: generation as u32 }
+    Owner { segment: (generation >> 32) as u32, tag: generation as u32 }
 }
 
 /// Bytes before the record of a key of this length, which is at most [`LONGEST_KEY`].

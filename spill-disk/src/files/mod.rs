@@ -23,6 +23,7 @@ use state::{Located, State, Stray};
 use crate::Workspace;
 use crate::failure::{self, caught};
 use crate::io::{Io, Lock, read_exact_at};
+use crate::segments::files::Level;
 use crate::segments::format::{HEADER, Identity, Shape, decode};
 use crate::segments::stage::Staged;
 use crate::segments::writer;
@@ -271,8 +272,7 @@ impl<K: KeyCodec> Files<K> {
             Err(error) => return Err(Error::io("read", path, error)),
         }
         let owner = header::owner(located.generation);
-        let identity =
-            Identity { segment: owner.segment, generation: owner.generation, checksum: located.checksum };
+        let identity = Identity { segment: owner.segment, tag: owner.tag, checksum: located.checksum };
         let frames = decode(record, &self.pool, identity);
         frames.map(Some).map_err(|damage| self.corrupt(&path, damage.expected, damage.found))
     }
@@ -322,7 +322,7 @@ impl<K: KeyCodec> MutableMapping<K, Frames> for Files<K> {
             }
             .into());
         }
-        let record = Staged { frames: value, shape };
+        let record = Staged { frames: value, shape, tag: 0, level: Level::Fresh };
         let located = self.write(&hold, &bytes, &record)?;
         let owned = key.clone();
         let (replaced, unused) = self.state.lock().store(owned, located);

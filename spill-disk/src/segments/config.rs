@@ -20,6 +20,7 @@ pub struct SegmentsConfig {
     pub(super) workspace: Workspace,
     pub(super) segment_bytes: u64,
     pub(super) stage_bytes: u64,
+    pub(super) compactor: bool,
     pub(super) pool: Pool,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -32,6 +33,7 @@ impl SegmentsConfig {
             workspace,
             segment_bytes: 64 << 20,
             stage_bytes: 2 << 20,
+            compactor: true,
             pool: Pool::default(),
             clock: Arc::new(SystemClock::new()),
         }
@@ -49,6 +51,14 @@ impl SegmentsConfig {
     #[must_use]
     pub fn stage_bytes(mut self, bytes: u64) -> Self {
         self.stage_bytes = bytes;
+        self
+    }
+
+    /// Whether a thread compacts beside the traffic, as it does unless this says otherwise. Without one, inserts
+    /// that find the files at their bound compact.
+    #[must_use]
+    pub fn compactor(mut self, beside: bool) -> Self {
+        self.compactor = beside;
         self
     }
 

@@ -6,7 +6,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 0..4 | checksum: CRC-32 (the polynomial of zlib) of all that follows in the record, padding included |
-//! | 4..8 | generation: how often the file was used for another segment before |
+//! | 4..8 | tag: a hash of the key, by which the process that wrote the record finds its entry again |
 //! | 8..12 | segment: the number of the segment this record belongs to |
 //! | 12..16 | the number of frames |
 //! | 16..24 | the length of the body in bytes |
@@ -20,12 +20,12 @@
 //! with zeros between; one read into memory whose byte 32 is aligned then aligns every frame.
 //!
 //! A file is named for the first segment that it held. Once nothing in a segment lives, its file may be
-//! overwritten by another segment, with a new number and the next generation; what follows the last record of
+//! overwritten by another segment, with a number that no segment had before; what follows the last record of
 //! the new segment is then left from the old one. A range whose write failed may hold anything, and other
 //! writers' records may follow it. So a tool that looks for all records walks from the start of the file,
-//! takes a record only if its checksum is right and its segment and generation are those of the first record,
-//! goes on after it, and where it finds none tries 8 bytes further. Which records live is known only to the
-//! process that wrote them.
+//! takes a record only if its checksum is right and its segment is that of the first record, goes on after it,
+//! and where it finds none tries 8 bytes further. Which records live is known only to the process that wrote
+//! them.
 
 use spill_core::{ErrorKind, FRAME_ALIGN, Frames, Pool, PoolBuf, Result};
 
@@ -48,7 +48,7 @@ pub(super) const LONGEST: u64 = u32::MAX as u64 * UNIT;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) checksum: u32,
-    pub(super) generation: u32,
+    pub(super) tag: u32,
     pub(super) segment: u32,
     pub(super) frames: u32,
     pub(super) body: u64,
@@ -59,7 +59,7 @@ impl Header {
     pub(super) fn to_bytes(self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[0..4].copy_from_slice(&self.checksum.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.generation.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.tag.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.segment.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.frames.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.body.to_le_bytes());
@@ -68,19 +68,33 @@ impl Header {
     }
 
     /// `None` when there are not enough bytes.
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (bytes, _) = bytes.split_first_chunk::<HEADER>()?;
         let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         Some(Header {
             checksum: u32_at(0),
-            generation: u32_at(4),
+            tag: u32_at(4),
             segment: u32_at(8),
             frames: u32_at(12),
             body: u64_at(16),
             weight: u64_at(24),
         })
     }
+
+    /// What it says that the record's length is, in bytes. `None` when no record is that long.
+    pub(super) fn length(self) -> Option<u64> {
+        let length = record_length(self.body, u64::from(self.frames)).checked_next_multiple_of(UNIT)?;
+        (length <= LONGEST).then_some(length)
+    }
+}
+
+/// Makes a whole record one of another segment. Returns its new checksum.
+pub(super) fn reseal(record: &mut [u8], segment: u32) -> u32 {
+    record[8..12].copy_from_slice(&segment.to_le_bytes());
+    let checksum = crc32fast::hash(&record[4..]);
+    record[..4].copy_from_slice(&checksum.to_le_bytes());
+    checksum
 }
 
 /// How the frames of one value lie in its record.
@@ -164,7 +178,7 @@ fn record_length(body: u64, frames: u64) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity {
     pub(crate) segment: u32,
-    pub(crate) generation: u32,
+    pub(crate) tag: u32,
     pub(crate) checksum: u32,
 }
 
@@ -198,10 +212,10 @@ pub(crate) fn decode(record: PoolBuf, pool: &Pool, wanted: Identity) -> std::res
             format_args!("checksum {checksum:08x} of bytes that say {:08x}", header.checksum),
         );
     }
-    if (header.segment, header.generation) != (wanted.segment, wanted.generation) {
+    if (header.segment, header.tag) != (wanted.segment, wanted.tag) {
         return damage(
-            format_args!("segment {} generation {}", wanted.segment, wanted.generation),
-            format_args!("segment {} generation {}", header.segment, header.generation),
+            format_args!("segment {} tag {:08x}", wanted.segment, wanted.tag),
+            format_args!("segment {} tag {:08x}", header.segment, header.tag),
         );
     }
     let length = record_length(header.body, u64::from(header.frames));
@@ -280,8 +294,7 @@ mod tests {
 
     #[test]
     fn a_header_survives_its_bytes() {
-        let header =
-            Header { checksum: 1, generation: 2, segment: 3, frames: 4, body: 5 << 33, weight: u64::MAX };
+        let header = Header { checksum: 1, tag: 2, segment: 3, frames: 4, body: 5 << 33, weight: u64::MAX };
         assert_eq!(Header::from_bytes(&header.to_bytes()), Some(header));
         assert_eq!(Header::from_bytes(&header.to_bytes()[..31]), None);
     }
@@ -319,13 +332,13 @@ mod tests {
             for body in nonsense {
                 for first in nonsense {
                     let mut record = pool.take(HEADER + 24, HEADER);
-                    let header = Header { checksum: 0, generation: 1, segment: 2, frames, body, weight: 3 };
+                    let header = Header { checksum: 0, tag: 1, segment: 2, frames, body, weight: 3 };
                     record[..HEADER].copy_from_slice(&header.to_bytes());
                     record[HEADER..].fill(0);
                     record[HEADER + 8..HEADER + 16].copy_from_slice(&first.to_le_bytes());
                     let checksum = crc32fast::hash(&record[4..]);
                     record[..4].copy_from_slice(&checksum.to_le_bytes());
-                    let identity = Identity { segment: 2, generation: 1, checksum };
+                    let identity = Identity { segment: 2, tag: 1, checksum };
                     if let Ok(found) = decode(record, &pool, identity) {
                         assert_eq!(Shape::of(&found).unwrap().length(), HEADER as u64 + 24);
                         assert_eq!(found.weight(), 3);
@@ -336,14 +349,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_generation_is_damage() {
+    fn a_record_of_another_key_is_damage() {
         let pool = Pool::new(0);
         let mut record = pool.take(HEADER, HEADER);
-        let header = Header { checksum: 0, generation: 1, segment: 2, frames: 1, body: 0, weight: 0 };
+        let header = Header { checksum: 0, tag: 1, segment: 2, frames: 1, body: 0, weight: 0 };
         record.copy_from_slice(&header.to_bytes());
         let checksum = crc32fast::hash(&record[4..]);
         record[..4].copy_from_slice(&checksum.to_le_bytes());
-        let found = decode(record, &pool, Identity { segment: 2, generation: 2, checksum }).unwrap_err();
-        assert_eq!(found.found, "segment 2 generation 1");
+        let found = decode(record, &pool, Identity { segment: 2, tag: 2, checksum }).unwrap_err();
+        assert_eq!(found.found, "segment 2 tag 00000001");
     }
 }

@@ -4,10 +4,13 @@
 //! into the gap, so there is neither a list of free places nor an empty variant of a key. A value costs 24
 //! bytes for its locator and 5 for each bucket of the table: at most 17 of them while the table grows (two
 //! tables at once, the old one 7/8 full), 6 to 12 otherwise.
+//!
+//! The table hashes keys to 32 bits, their *tags*. A record's header carries its tag, so that compaction finds
+//! the entry of a record without knowing its key. Keys that share a tag cost a comparison more.
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use spill_core::{ErrorKind, Key, Result};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 
 use super::slab::Slab;
 
@@ -57,6 +60,21 @@ pub(super) struct Removed<K> {
     pub(super) moved_to: Option<u32>,
 }
 
+/// The tag of a key.
+pub(super) fn tag(hasher: &DefaultHashBuilder, key: &impl Hash) -> u32 {
+    let hash = hasher.hash_one(key);
+    (hash ^ hash >> 32) as u32
+}
+
+/// A tag as the table takes it, which wants entropy in the lowest bits and in the highest seven.
+fn spread(tag: u32) -> u64 {
+    u64::from(tag) << 32 | u64::from(tag)
+}
+
+fn hash(hasher: &DefaultHashBuilder, key: &impl Hash) -> u64 {
+    spread(tag(hasher, key))
+}
+
 impl<K: Key> Index<K> {
     pub(super) fn new(hasher: DefaultHashBuilder) -> Self {
         Index { table: HashTable::new(), entries: Slab::new(), hasher }
@@ -66,9 +84,20 @@ impl<K: Key> Index<K> {
         self.entries.len()
     }
 
-    /// The position of a key, if it is present. `hash` is its hash by the index's hasher.
-    pub(super) fn find(&self, hash: u64, key: &K) -> Option<u32> {
-        self.table.find(hash, |&at| self.entries[at].0 == *key).copied()
+    /// The position of a key, if it is present. `tag` is its [`tag`] by the index's hasher.
+    pub(super) fn find(&self, tag: u32, key: &K) -> Option<u32> {
+        self.table.find(spread(tag), |&at| self.entries[at].0 == *key).copied()
+    }
+
+    /// The position of the key whose record begins there, if one has.
+    pub(super) fn find_record(&self, tag: u32, segment: u32, offset: u32) -> Option<u32> {
+        let there = |locator: &Locator| locator.segment == segment && locator.offset == offset;
+        self.table.find(spread(tag), |&at| there(&self.entries[at].1)).copied()
+    }
+
+    /// The tag of the key at this position.
+    pub(super) fn tag_at(&self, at: u32) -> u32 {
+        tag(&self.hasher, &self.entries[at].0)
     }
 
     pub(super) fn locator(&self, at: u32) -> &Locator {
@@ -98,20 +127,20 @@ impl<K: Key> Index<K> {
     }
 
     /// Adds a key that is not present at [`next_position`](Self::next_position).
-    pub(super) fn push(&mut self, hash: u64, key: K, at: u32, locator: Locator) {
+    pub(super) fn push(&mut self, tag: u32, key: K, at: u32, locator: Locator) {
         self.entries.push((key, locator));
         let (entries, hasher) = (&self.entries, &self.hasher);
-        self.table.insert_unique(hash, at, |&at| hasher.hash_one(&entries[at].0));
+        self.table.insert_unique(spread(tag), at, |&at| hash(hasher, &entries[at].0));
     }
 
-    /// Removes the entry at this position, which [`find`](Self::find) gave for `hash`.
-    pub(super) fn remove(&mut self, hash: u64, at: u32) -> Removed<K> {
-        if let Ok(bucket) = self.table.find_entry(hash, |&position| position == at) {
+    /// Removes the entry at this position, which [`find`](Self::find) gave for `tag`.
+    pub(super) fn remove(&mut self, tag: u32, at: u32) -> Removed<K> {
+        if let Ok(bucket) = self.table.find_entry(spread(tag), |&position| position == at) {
             bucket.remove();
         }
         let last = (self.entries.len() - 1) as u32;
         if at != last {
-            let moved = self.hasher.hash_one(&self.entries[last].0);
+            let moved = hash(&self.hasher, &self.entries[last].0);
             if let Some(position) = self.table.find_mut(moved, |&position| position == last) {
                 *position = at;
             }
@@ -121,7 +150,7 @@ impl<K: Key> Index<K> {
         // for each entry.
         if self.table.len() * 8 < self.table.capacity() {
             let (entries, hasher) = (&self.entries, &self.hasher);
-            self.table.shrink_to(self.table.len() * 2, |&at| hasher.hash_one(&entries[at].0));
+            self.table.shrink_to(self.table.len() * 2, |&at| hash(hasher, &entries[at].0));
         }
         Removed { key, moved_to: (at != last).then_some(at) }
     }
@@ -149,26 +178,26 @@ mod tests {
             let mut index = Index::new(DefaultHashBuilder::default());
             let mut model = HashMap::new();
             for (n, (key, add)) in script.into_iter().enumerate() {
-                let hash = index.hasher.hash_one(key);
+                let tag = super::tag(&index.hasher, &key);
                 if !add {
                     let last = index.entries.iter().last().map(|entry| entry.0);
-                    let found = index.find(hash, &key);
+                    let found = index.find(tag, &key);
                     prop_assert_eq!(found.map(|at| *index.locator(at)), model.remove(&key));
-                    if let Some(at) = found.and_then(|at| index.remove(hash, at).moved_to) {
+                    if let Some(at) = found.and_then(|at| index.remove(tag, at).moved_to) {
                         prop_assert_eq!(Some(index.entries[at].0), last);
                     }
-                    prop_assert_eq!(index.find(hash, &key), None);
-                } else if let Some(at) = index.find(hash, &key) {
+                    prop_assert_eq!(index.find(tag, &key), None);
+                } else if let Some(at) = index.find(tag, &key) {
                     *index.locator_mut(at) = locator(n as u64);
                     prop_assert!(model.insert(key, locator(n as u64)).is_some());
                 } else {
                     let at = index.next_position().unwrap();
-                    index.push(hash, key, at, locator(n as u64));
+                    index.push(tag, key, at, locator(n as u64));
                     prop_assert!(model.insert(key, locator(n as u64)).is_none());
                 }
                 prop_assert_eq!(index.len(), model.len());
                 for (key, locator) in &model {
-                    let at = index.find(index.hasher.hash_one(*key), key);
+                    let at = index.find(super::tag(&index.hasher, key), key);
                     prop_assert_eq!(at.map(|at| index.locator(at)), Some(locator));
                 }
             }
@@ -180,14 +209,14 @@ mod tests {
         let mut index = Index::new(DefaultHashBuilder::default());
         for key in 0..100_000_u64 {
             let at = index.next_position().unwrap();
-            index.push(index.hasher.hash_one(key), key, at, locator(key));
+            index.push(super::tag(&index.hasher, &key), key, at, locator(key));
         }
         for key in 0..99_990_u64 {
-            let hash = index.hasher.hash_one(key);
-            let at = index.find(hash, &key).unwrap();
-            index.remove(hash, at);
+            let tag = super::tag(&index.hasher, &key);
+            let at = index.find(tag, &key).unwrap();
+            index.remove(tag, at);
         }
         assert!(index.table.capacity() < 1000, "{}", index.table.capacity());
-        assert!((99_990..100_000).all(|key| index.find(index.hasher.hash_one(key), &key).is_some()));
+        assert!((99_990..100_000).all(|key| index.find(super::tag(&index.hasher, &key), &key).is_some()));
     }
 }

@@ -5,20 +5,20 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use spill_core::{Error, ErrorKind, Frames, Key, Result};
 
-use super::Segments;
 use super::files::SegmentFile;
 use super::format::{HEADER, Identity, UNIT, decode};
 use super::index::Locator;
+use super::store::Store;
 use crate::io::read_exact_at;
 
-impl<K: Key> Segments<K> {
+impl<K: Key> Store<K> {
     /// The value of a record. Takes no lock.
     ///
     /// # Errors
     /// `Corrupt` when the file does not hold what was written; `Io` when it cannot be read.
-    pub(super) fn read(&self, file: &SegmentFile, locator: &Locator) -> Result<Frames> {
+    pub(super) fn read(&self, file: &SegmentFile, locator: &Locator, tag: u32) -> Result<Frames> {
         let start = self.clock.now();
-        let result = self.read_record(file, locator);
+        let result = self.read_record(file, locator, tag);
         match result {
             Ok(_) => self.read.add(1, locator.length(), self.clock.now().saturating_sub(start)),
             Err(_) => {
@@ -28,7 +28,7 @@ impl<K: Key> Segments<K> {
         result
     }
 
-    fn read_record(&self, file: &SegmentFile, locator: &Locator) -> Result<Frames> {
+    fn read_record(&self, file: &SegmentFile, locator: &Locator, tag: u32) -> Result<Frames> {
         let (length, offset) = (locator.length(), u64::from(locator.offset) * UNIT);
         let corrupt = |expected: String, found: String| -> Error {
             let location = format!("{} offset {offset}", file.path.display());
@@ -48,8 +48,7 @@ impl<K: Key> Segments<K> {
             }
             Err(error) => return Err(Error::io("read", &file.path, error)),
         }
-        let identity =
-            Identity { segment: locator.segment, generation: file.generation, checksum: locator.checksum };
+        let identity = Identity { segment: locator.segment, tag, checksum: locator.checksum };
         decode(record, &self.pool, identity).map_err(|damage| corrupt(damage.expected, damage.found))
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use spill_core::Frames;
 
+use super::files::Level;
 use super::format::Shape;
 
 /// The position of a staged record that was overwritten or removed.
@@ -21,6 +22,10 @@ const OVERHEAD: u64 = (size_of::<Staged>() + size_of::<u32>()) as u64;
 pub(crate) struct Staged {
     pub(crate) frames: Frames,
     pub(crate) shape: Shape,
+    /// The hash of its key, for the record's header.
+    pub(crate) tag: u32,
+    /// The kind of segment it goes to.
+    pub(crate) level: Level,
 }
 
 impl Staged {
@@ -144,12 +149,12 @@ impl Stage {
     }
 
     /// The value at this place.
-    pub(super) fn get(&self, place: Place) -> Option<&Frames> {
+    pub(super) fn get(&self, place: Place) -> Option<&Staged> {
         let records = match &self.flight {
             Some(flight) if flight.batch == place.batch => flight.records.as_slice(),
             _ => &self.filling.records,
         };
-        records.get(place.slot as usize).map(|staged| &staged.frames)
+        records.get(place.slot as usize)
     }
 
     /// The entry of the value at this place is at `position` now.
@@ -240,7 +245,7 @@ mod tests {
 
     fn staged(len: usize) -> Staged {
         let frames = Frames::from(Bytes::from(vec![1; len]));
-        Staged { shape: Shape::of(&frames).unwrap(), frames }
+        Staged { shape: Shape::of(&frames).unwrap(), frames, tag: 0, level: Level::Fresh }
     }
 
     const CHARGE: u64 = 136 + OVERHEAD;
@@ -292,12 +297,12 @@ mod tests {
         let gone = stage.remove(places[0]);
         assert_eq!(gone.frames.unwrap().byte_len(), 10);
         assert_eq!(gone.moved, Some(2), "the last one has its place");
-        assert_eq!(stage.get(places[0]).unwrap().byte_len(), 12);
+        assert_eq!(stage.get(places[0]).unwrap().frames.byte_len(), 12);
         stage.moved(places[0], 9);
         stage.begin().unwrap();
         assert!(stage.remove(places[1]).frames.is_none());
         assert_eq!(
-            stage.get(places[1]).unwrap().byte_len(),
+            stage.get(places[1]).unwrap().frames.byte_len(),
             11,
             "what is in flight stays until it is written"
         );

@@ -6,7 +6,6 @@
 use std::io::{self, IoSlice};
 
 use crc32fast::Hasher;
-use spill_core::Frames;
 
 use super::files::SegmentFile;
 use super::format::{Header, Shape, UNIT, start};
@@ -45,7 +44,7 @@ enum Piece {
 pub(super) fn write_records(
     file: &SegmentFile,
     mut offset: u64,
-    records: &[Staged],
+    records: &[&Staged],
     scratch: &mut Scratch,
     written: &mut Vec<Written>,
 ) -> io::Result<()> {
@@ -53,11 +52,11 @@ pub(super) fn write_records(
     while done < records.len() {
         scratch.bytes.clear();
         scratch.pieces.clear();
-        let mut group = Group { owner: file.owner(), scratch, referenced: 0 };
+        let mut group = Group { segment: file.segment, scratch, referenced: 0 };
         let first = offset;
         let from = done;
         while done < records.len() && offset - first < GROUP {
-            let checksum = group.add(done - from, &records[done]);
+            let checksum = group.add(done - from, records[done].tag, records[done]);
             written.push(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum });
             offset += records[done].shape.length();
             done += 1;
@@ -70,9 +69,9 @@ pub(super) fn write_records(
 /// Writes one record of any length into the file at `offset`.
 pub(super) fn write_record(file: &SegmentFile, offset: u64, record: &Staged) -> io::Result<Written> {
     let mut scratch = Scratch::default();
-    let mut group = Group { owner: file.owner(), scratch: &mut scratch, referenced: 0 };
-    let checksum = group.add(0, record);
-    group.write(&*file.file, offset, std::slice::from_ref(record))?;
+    let mut group = Group { segment: file.segment, scratch: &mut scratch, referenced: 0 };
+    let checksum = group.add(0, record.tag, record);
+    group.write(&*file.file, offset, &[record])?;
     Ok(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum })
 }
 
@@ -87,10 +86,10 @@ pub(crate) fn write_behind_head(
 ) -> io::Result<u32> {
     let mut scratch = Scratch::default();
     scratch.bytes.resize(head_length, 0);
-    let mut group = Group { owner, scratch: &mut scratch, referenced: 0 };
-    let checksum = group.add(0, record);
+    let mut group = Group { segment: owner.segment, scratch: &mut scratch, referenced: 0 };
+    let checksum = group.add(0, owner.tag, record);
     head(checksum, &mut group.scratch.bytes[..head_length]);
-    group.write(file, 0, std::slice::from_ref(record))?;
+    group.write(file, 0, &[record])?;
     Ok(checksum)
 }
 
@@ -98,12 +97,12 @@ pub(crate) fn write_behind_head(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Owner {
     pub(crate) segment: u32,
-    pub(crate) generation: u32,
+    pub(crate) tag: u32,
 }
 
 /// Records that are written together.
 struct Group<'a> {
-    owner: Owner,
+    segment: u32,
     scratch: &'a mut Scratch,
     /// Scratch bytes that belong to a piece already.
     referenced: usize,
@@ -111,10 +110,10 @@ struct Group<'a> {
 
 impl Group<'_> {
     /// Puts one record in and returns its checksum.
-    fn add(&mut self, number: usize, staged: &Staged) -> u32 {
+    fn add(&mut self, number: usize, tag: u32, staged: &Staged) -> u32 {
         let Scratch { bytes, pieces } = &mut *self.scratch;
         let begin = bytes.len();
-        bytes.extend_from_slice(&header(self.owner, staged.shape, &staged.frames).to_bytes());
+        bytes.extend_from_slice(&header(self.segment, tag, staged).to_bytes());
         let mut hasher = Hasher::new();
         // The scratch bytes of this record that the checksum has seen; it leaves itself out.
         let mut hashed = begin + 4;
@@ -149,7 +148,7 @@ impl Group<'_> {
         checksum
     }
 
-    fn write(self, file: &dyn File, offset: u64, records: &[Staged]) -> io::Result<()> {
+    fn write(self, file: &dyn File, offset: u64, records: &[&Staged]) -> io::Result<()> {
         let Scratch { bytes, pieces } = self.scratch;
         if self.referenced < bytes.len() {
             pieces.push(Piece::Scratch(bytes.len()));
@@ -166,13 +165,7 @@ impl Group<'_> {
     }
 }
 
-fn header(owner: Owner, shape: Shape, frames: &Frames) -> Header {
-    Header {
-        checksum: 0,
-        generation: owner.generation,
-        segment: owner.segment,
-        frames: shape.frames,
-        body: shape.body,
-        weight: frames.weight(),
-    }
+fn header(segment: u32, tag: u32, staged: &Staged) -> Header {
+    let Shape { frames, body, .. } = staged.shape;
+    Header { checksum: 0, tag, segment, frames, body, weight: staged.frames.weight() }
 }

@@ -12,6 +12,7 @@ mod files_threads;
 mod layers;
 mod model;
 mod round_trip;
+mod space;
 mod threads;
 mod usage;
 mod workspace;

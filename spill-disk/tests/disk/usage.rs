@@ -8,7 +8,6 @@ use crate::common::{config, frames, memory, segment_files, unstaged, value};
 /// A record as its header describes it.
 struct Record {
     segment: u32,
-    generation: u32,
     weight: u64,
     length: u64,
 }
@@ -30,9 +29,9 @@ fn records(file: &[u8]) -> Vec<Record> {
             at += 8;
             continue;
         };
-        let (generation, segment) = (u32_at(4), u32_at(8));
-        if found.first().is_none_or(|first| (first.segment, first.generation) == (segment, generation)) {
-            found.push(Record { segment, generation, weight, length: record.len() as u64 });
+        let segment = u32_at(8);
+        if found.first().is_none_or(|first| first.segment == segment) {
+            found.push(Record { segment, weight, length: record.len() as u64 });
         }
         at += record.len();
     }

@@ -1,0 +1,449 @@
+//! The store behind [`Segments`](super::Segments): the one lock, the files, and how values go to and fro.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use hashbrown::DefaultHashBuilder;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use spill_core::{Clock, Error, Frames, Key, Meter, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
+
+use super::bound::Bound;
+use super::closed;
+use super::compact;
+use super::config::SegmentsConfig;
+use super::files::{Files, Level, Reservation};
+use super::format::Shape;
+use super::index::{self, Locator};
+use super::stage::{Room, Staged};
+use super::state::{Found, State, Written};
+use super::table::Run;
+use super::writer::{self, Scratch};
+use crate::failure;
+
+/// Records from this many bytes on are written by the caller and not staged: a system call costs little
+/// beside the copy, and staging them would only hold their memory longer.
+const WRITTEN_THROUGH: u64 = 256 << 10;
+
+pub(super) struct Store<K: Key> {
+    pub(super) state: Mutex<State<K>>,
+    /// A batch was written, or its write failed.
+    batch_ended: Condvar,
+    /// A segment was compacted, or that failed.
+    pub(super) compaction_ended: Condvar,
+    /// Compaction should begin.
+    pub(super) compaction_wanted: Condvar,
+    /// Compaction was wanted at some time.
+    wanted: AtomicBool,
+    pub(super) files: Files,
+    scratch: Mutex<Scratch>,
+    pub(super) compaction: Mutex<compact::Scratch>,
+    hasher: DefaultHashBuilder,
+    pub(super) pool: Pool,
+    pub(super) clock: Arc<dyn Clock>,
+    write: Meter,
+    pub(super) read: Meter,
+    pub(super) moved: Meter,
+    pub(super) failures: AtomicU64,
+}
+
+impl<K: Key> Store<K> {
+    pub(super) fn new(config: SegmentsConfig) -> Self {
+        let hasher = DefaultHashBuilder::default();
+        let bound = Bound { segment_bytes: config.segment_bytes };
+        Store {
+            state: Mutex::new(State::new(hasher.clone(), config.stage_bytes, bound)),
+            batch_ended: Condvar::new(),
+            compaction_ended: Condvar::new(),
+            compaction_wanted: Condvar::new(),
+            wanted: AtomicBool::new(false),
+            files: Files::new(config.workspace, config.segment_bytes),
+            scratch: Mutex::default(),
+            compaction: Mutex::default(),
+            hasher,
+            pool: config.pool,
+            clock: config.clock,
+            write: Meter::default(),
+            read: Meter::default(),
+            moved: Meter::default(),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there was ever something to compact.
+    pub(super) fn is_to_be_compacted(&self) -> bool {
+        self.wanted.load(Relaxed)
+    }
+
+    /// Empties the store and refuses from now on.
+    pub(super) fn forget(&self) {
+        let mut state = self.state.lock();
+        let contents = state.close(self.hasher.clone());
+        drop(state);
+        self.batch_ended.notify_all();
+        self.compaction_ended.notify_all();
+        self.compaction_wanted.notify_all();
+        drop(contents);
+    }
+
+    fn tag(&self, key: &K) -> u32 {
+        index::tag(&self.hasher, key)
+    }
+
+    /// The state, while the store is open.
+    fn open_state(&self) -> Result<MutexGuard<'_, State<K>>> {
+        let state = self.state.lock();
+        if state.closed { Err(closed()) } else { Ok(state) }
+    }
+
+    /// Gives up the lock and deals with the files that are done with.
+    pub(super) fn unlock(&self, mut state: MutexGuard<'_, State<K>>) {
+        let retired = std::mem::take(&mut state.segments.retired);
+        let wanted = state.wants_compaction();
+        drop(state);
+        if wanted {
+            self.compaction_wanted.notify_one();
+            self.wanted.store(true, Relaxed);
+        }
+        retired.into_iter().for_each(|file| self.files.retire(file));
+    }
+
+    /// Runs `f` without the lock.
+    pub(super) fn unlocked<T>(&self, state: &mut MutexGuard<'_, State<K>>, f: impl FnOnce() -> T) -> T {
+        let retired = std::mem::take(&mut state.segments.retired);
+        MutexGuard::unlocked(state, || {
+            retired.into_iter().for_each(|file| self.files.retire(file));
+            f()
+        })
+    }
+
+    fn is_written_through(&self, state: &State<K>, shape: Shape) -> bool {
+        shape.length() >= WRITTEN_THROUGH || !state.stage.can_hold(Staged::charge(shape))
+    }
+
+    /// Accepts one value. Gives the lock up while it writes or waits.
+    fn accept(&self, state: &mut MutexGuard<'_, State<K>>, key: K, frames: Frames) -> Result<()> {
+        let shape = Shape::of(&frames)?;
+        let tag = self.tag(&key);
+        if self.is_written_through(state, shape) {
+            let level = state.level_of(tag, &key);
+            return self.unlocked(state, || self.write_through(key, &Staged { frames, shape, tag, level }));
+        }
+        self.make_room(state, Staged::charge(shape))?;
+        let leftover = state.stage(tag, key, frames, shape)?;
+        if leftover.is_some() {
+            self.unlocked(state, || drop(leftover));
+        }
+        Ok(())
+    }
+
+    /// Returns once a value of this charge may be staged.
+    fn make_room(&self, state: &mut MutexGuard<'_, State<K>>, charge: u64) -> Result<()> {
+        loop {
+            if state.closed {
+                return Err(closed());
+            }
+            match state.stage.room(charge) {
+                Room::Free => return Ok(()),
+                Room::Write => self.write_batch(state)?,
+                Room::Wait => self.batch_ended.wait(state),
+            }
+        }
+    }
+
+    /// Writes the batch that is due, the lock given up meanwhile. All of it is stored, or it all stays staged.
+    fn write_batch(&self, state: &mut MutexGuard<'_, State<K>>) -> Result<()> {
+        let Some(batch) = state.stage.begin() else { return Ok(()) };
+        let mut runs = Vec::new();
+        let mut written = vec![Written::NOWHERE; batch.len()];
+        let outcome = self.unlocked(state, || {
+            let outcome = self.write_runs(&batch, &mut runs, &mut written);
+            drop(batch);
+            outcome
+        });
+        let done = match &outcome {
+            Ok(()) => state.written(&written),
+            Err(error) => {
+                state.stage.failed();
+                if let Some(segment) = error.segment {
+                    state.segments.seal(segment);
+                }
+                None
+            }
+        };
+        runs.into_iter().for_each(|run| state.segments.finished(run));
+        self.batch_ended.notify_all();
+        self.unlocked(state, || drop(done));
+        outcome.map_err(|failed| failed.error)
+    }
+
+    /// Writes records, those of each level one after another, split among as many segments as it takes. Each range
+    /// that was reserved is added to `runs`; where each record went is noted at its place in `written`.
+    fn write_runs(
+        &self,
+        records: &[Staged],
+        runs: &mut Vec<Run>,
+        written: &mut [Written],
+    ) -> std::result::Result<(), Failed> {
+        let start = self.clock.now();
+        let mut scratch = self.scratch.lock();
+        let (mut these, mut places) = (Vec::with_capacity(records.len()), Vec::with_capacity(records.len()));
+        let mut went = Vec::with_capacity(records.len());
+        let mut bytes = 0;
+        // Only moved records are old at once.
+        for level in [Level::Fresh, Level::Survived] {
+            these.clear();
+            places.clear();
+            went.clear();
+            for (place, staged) in records.iter().enumerate().filter(|(_, staged)| staged.level == level) {
+                these.push(staged);
+                places.push(place);
+            }
+            while let Some(rest) = these.get(went.len()..).filter(|rest| !rest.is_empty()) {
+                let run = self.reserve(level, rest.iter().map(|staged| staged.shape.length()))?;
+                runs.push(run.run());
+                bytes += run.bytes;
+                let rest = &rest[..run.records];
+                self.written_or_sealed(&run, || {
+                    writer::write_records(&run.file, run.offset, rest, &mut scratch, &mut went)
+                })?;
+            }
+            for (place, went) in places.iter().zip(&went) {
+                written[*place] = *went;
+            }
+        }
+        self.write.add(records.len() as u64, bytes, self.clock.now().saturating_sub(start));
+        Ok(())
+    }
+
+    /// Writes a value that is too large to be staged, and points its key to it.
+    fn write_through(&self, key: K, record: &Staged) -> Result<()> {
+        let start = self.clock.now();
+        let Staged { shape, tag, level, .. } = *record;
+        let reserved = self.reserve(level, std::iter::once(shape.length())).map_err(|failed| failed.error)?;
+        let run = reserved.run();
+        let outcome = self
+            .written_or_sealed(&reserved, || writer::write_record(&reserved.file, reserved.offset, record));
+        let mut state = self.state.lock();
+        let outcome = match outcome {
+            Ok(_) if state.closed => Err(closed()),
+            Ok(Written { segment, offset, checksum }) => {
+                self.write.add(1, shape.length(), self.clock.now().saturating_sub(start));
+                state.compaction_may_help();
+                let weight = record.frames.weight();
+                state.store(tag, key, Locator { weight, segment, offset, units: shape.units, checksum })
+            }
+            Err(failed) => {
+                state.segments.seal(run.segment);
+                Err(failed.error)
+            }
+        };
+        state.segments.finished(run);
+        drop(reserved);
+        self.unlock(state);
+        outcome.map(drop)
+    }
+
+    pub(super) fn reserve(
+        &self,
+        level: Level,
+        lengths: impl Iterator<Item = u64> + Clone,
+    ) -> std::result::Result<Reservation, Failed> {
+        let reserved = self.files.reserve(level, lengths, |reservation| {
+            self.state.lock().segments.reserved(reservation);
+        });
+        reserved.map_err(|error| {
+            self.failures.fetch_add(1, Relaxed);
+            Failed { segment: None, error }
+        })
+    }
+
+    /// Runs a write into a reserved range. When it fails or panics, nothing more is reserved behind it.
+    pub(super) fn written_or_sealed<T>(
+        &self,
+        run: &Reservation,
+        write: impl FnOnce() -> std::io::Result<T>,
+    ) -> std::result::Result<T, Failed> {
+        let error = match failure::caught("writing a segment", write) {
+            Ok(Ok(written)) => return Ok(written),
+            Ok(Err(source)) => self.files.failure("write", &run.file.path, source),
+            Err(panicked) => panicked,
+        };
+        self.failures.fetch_add(1, Relaxed);
+        self.files.seal(run.file.segment);
+        Err(Failed { segment: Some(run.file.segment), error })
+    }
+}
+
+/// Why a write failed, and the segment that must be sealed for it.
+pub(super) struct Failed {
+    pub(super) segment: Option<u32>,
+    pub(super) error: Error,
+}
+
+impl<K: Key> MutableMapping<K, Frames> for Store<K> {
+    /// One read of the file, or none while the value is staged. Its memory comes from the pool.
+    fn get(&self, key: &K) -> Result<Option<Frames>> {
+        let tag = self.tag(key);
+        let found = self.open_state()?.find(tag, key);
+        match found {
+            None => Ok(None),
+            Some(Found::Staged(frames)) => Ok(Some(frames)),
+            Some(Found::Stored(file, locator)) => self.read(&file, &locator, tag).map(Some),
+        }
+    }
+
+    fn insert(&self, key: K, value: Frames) -> Result<()> {
+        let mut state = self.open_state()?;
+        let outcome = self.accept(&mut state, key, value);
+        self.keep_bound(&mut state);
+        self.unlock(state);
+        outcome
+    }
+
+    fn remove(&self, key: &K) -> Result<bool> {
+        let tag = self.tag(key);
+        let mut state = self.open_state()?;
+        let leftover = state.remove(tag, key);
+        self.unlock(state);
+        Ok(leftover.is_some())
+    }
+
+    fn take(&self, key: &K) -> Result<Option<Frames>> {
+        let tag = self.tag(key);
+        loop {
+            let mut state = self.open_state()?;
+            let value = match state.find(tag, key) {
+                None => return Ok(None),
+                Some(Found::Staged(frames)) => frames,
+                Some(Found::Stored(file, locator)) => {
+                    drop(state);
+                    let frames = self.read(&file, &locator, tag)?;
+                    state = self.open_state()?;
+                    // Written again, or written out of the stage, meanwhile: a segment's number and an offset
+                    // in it are never used twice, so what is unchanged is the same value.
+                    if state.locator(tag, key) != Some(locator) {
+                        continue;
+                    }
+                    frames
+                }
+            };
+            let leftover = state.remove(tag, key);
+            self.unlock(state);
+            drop(leftover);
+            return Ok(Some(value));
+        }
+    }
+
+    fn contains_key(&self, key: &K) -> bool {
+        let tag = self.tag(key);
+        self.state.lock().locator(tag, key).is_some()
+    }
+
+    fn len(&self) -> usize {
+        self.state.lock().len()
+    }
+
+    fn for_each_key(&self, f: &mut dyn FnMut(&K)) {
+        let keys = self.state.lock().keys();
+        keys.iter().for_each(f);
+    }
+
+    /// Reads in the order in which the records lie in the files.
+    fn get_many(&self, keys: &[K]) -> Vec<Result<Option<Frames>>> {
+        let mut results: Vec<Result<Option<Frames>>> = Vec::with_capacity(keys.len());
+        let mut stored = Vec::new();
+        {
+            let state = self.state.lock();
+            for (at, key) in keys.iter().enumerate() {
+                let tag = self.tag(key);
+                results.push(match state.find(tag, key) {
+                    _ if state.closed => Err(closed()),
+                    None => Ok(None),
+                    Some(Found::Staged(frames)) => Ok(Some(frames)),
+                    Some(Found::Stored(file, locator)) => {
+                        stored.push((at, file, locator, tag));
+                        Ok(None)
+                    }
+                });
+            }
+        }
+        stored.sort_unstable_by_key(|(_, _, locator, _)| (locator.segment, locator.offset));
+        for (at, file, locator, tag) in stored {
+            results[at] = self.read(&file, &locator, tag).map(Some);
+        }
+        results
+    }
+
+    /// Takes the lock once for as many values as the stage has room for. Once storage has failed, the rest of
+    /// the call is refused with the same error: a device that hangs is not asked again for each value.
+    fn insert_many(&self, pairs: Vec<(K, Frames)>) -> Vec<Result<()>> {
+        let mut failed = None;
+        let mut state = self.state.lock();
+        let accept = |(key, value)| {
+            if let Some(error) = &failed {
+                return Err(Error::clone(error));
+            }
+            let result = self.accept(&mut state, key, value);
+            failed = result.as_ref().err().filter(|error| error.is_transient()).cloned();
+            result
+        };
+        let results = pairs.into_iter().map(accept).collect();
+        self.keep_bound(&mut state);
+        self.unlock(state);
+        results
+    }
+
+    fn usage(&self) -> Usage {
+        let state = self.state.lock();
+        Usage {
+            count: state.len(),
+            spilled: state.spilled(),
+            staged: state.stage.bytes(),
+            physical: self.files.physical(),
+            ..Usage::default()
+        }
+    }
+
+    fn stored_size(&self, key: &K) -> Option<SpilledSize> {
+        let tag = self.tag(key);
+        let locator = self.state.lock().locator(tag, key)?;
+        Some(SpilledSize { memory: locator.weight, disk: locator.length() })
+    }
+
+    /// `write` and `read` count records and their bytes, headers included; `failures` counts writes and reads
+    /// that failed, damaged records among them.
+    fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        stats.write = self.write.read();
+        stats.read = self.read.read();
+        stats.moved = self.moved.read();
+        stats.failures = self.failures.load(Relaxed);
+        stats
+    }
+
+    /// Writes what was staged when it was called.
+    fn flush(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        let last = state.stage.filling();
+        let outcome = loop {
+            match state.stage.drain(last) {
+                Room::Free => break Ok(()),
+                Room::Wait => self.batch_ended.wait(&mut state),
+                Room::Write => {
+                    if let Err(error) = self.write_batch(&mut state) {
+                        break Err(error);
+                    }
+                }
+            }
+        };
+        self.keep_bound(&mut state);
+        self.unlock(state);
+        outcome
+    }
+
+    /// Forgets all values and removes the files and the workspace.
+    fn close(&self) -> Result<()> {
+        self.forget();
+        self.files.close()
+    }
+}

@@ -1,0 +1,201 @@
+//! Space comes back: whatever the stream of operations, the files stay within their bound.
+
+use std::collections::HashMap;
+
+use spill_core::MutableMapping;
+use spill_disk::Segments;
+
+use crate::common::{assert_same, config, memory, segment_files, value};
+
+const SEGMENT: u64 = 16 << 10;
+
+/// Pseudo-random numbers, the same in every run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % n
+    }
+
+    /// Small numbers more often: some 4 of 5 are among the first tenth.
+    fn skewed(&mut self, n: u64) -> u64 {
+        let most = 1 + self.below(n);
+        let most = 1 + self.below(most);
+        self.below(most)
+    }
+}
+
+/// A store, what it must hold, and its bound, which is looked at after each insert.
+struct Bounded {
+    segments: Segments<u64>,
+    model: HashMap<u64, u64>,
+    versions: u64,
+}
+
+impl Bounded {
+    fn new(beside: bool) -> Self {
+        let config = config(memory()).segment_bytes(SEGMENT).stage_bytes(4 << 10).compactor(beside);
+        Bounded { segments: Segments::open(config).unwrap(), model: HashMap::new(), versions: 0 }
+    }
+
+    fn len(version: u64) -> usize {
+        20 + (version * 7919 % 700) as usize
+    }
+
+    fn insert(&mut self, key: u64) {
+        self.versions += 1;
+        self.insert_of(key, self.versions);
+    }
+
+    fn insert_of(&mut self, key: u64, version: u64) {
+        self.segments.insert(key, value(version, Self::len(version))).unwrap();
+        self.model.insert(key, version);
+        self.check();
+    }
+
+    fn remove(&mut self, key: u64) {
+        assert_eq!(self.segments.remove(&key).unwrap(), self.model.remove(&key).is_some());
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        let usage = self.segments.usage();
+        let most = usage.spilled.disk + usage.spilled.disk / 2 + 2 * SEGMENT;
+        assert!(usage.physical <= most, "{} of {most} bytes, {} live", usage.physical, usage.spilled.disk);
+    }
+
+    /// Settles, and holds every value against the model.
+    fn settle(self) {
+        self.segments.settle().unwrap();
+        self.check();
+        assert_eq!(self.segments.usage().staged, 0);
+        assert_eq!(self.segments.len(), self.model.len());
+        for (key, version) in &self.model {
+            let found = self.segments.get(key).unwrap().unwrap();
+            assert_same(&found, &value(*version, Self::len(*version)));
+        }
+        assert_eq!(self.segments.stats().failures, 0);
+    }
+}
+
+fn operations() -> u64 {
+    if std::env::var_os("OVERSPILL_TEST_LONG").is_some() { 2_000_000 } else { 15_000 }
+}
+
+/// Runs a stream with a thread that compacts, and without.
+fn both(stream: impl Fn(&mut Bounded)) {
+    for beside in [true, false] {
+        let mut store = Bounded::new(beside);
+        stream(&mut store);
+        store.settle();
+    }
+}
+
+#[test]
+fn skewed_overwrites_stay_within_the_bound() {
+    both(|store| {
+        let mut random = Random(1);
+        for n in 0..operations() {
+            let key = random.skewed(1000);
+            if n % 13 == 5 { store.remove(key) } else { store.insert(key) }
+        }
+        assert!(store.segments.stats().moved.bytes > 0);
+        assert!(store.segments.stats().write_amplification() < 3.0);
+    });
+}
+
+#[test]
+fn uniform_overwrites_stay_within_the_bound() {
+    both(|store| {
+        let mut random = Random(2);
+        (0..operations()).for_each(|_| store.insert(random.below(2000)));
+    });
+}
+
+#[test]
+fn removing_the_oldest_first_moves_nothing() {
+    both(|store| {
+        for key in 0..operations() {
+            store.insert(key);
+            if key >= 500 {
+                store.remove(key - 500);
+            }
+        }
+        assert_eq!(store.segments.stats().moved.count, 0);
+    });
+}
+
+#[test]
+fn removing_every_second_key_gives_half_of_the_room_back() {
+    both(|store| {
+        let keys = operations() / 4;
+        (0..keys).for_each(|key| store.insert(key));
+        (0..keys).step_by(2).for_each(|key| store.remove(key));
+        store.insert(keys);
+        (0..keys).step_by(2).for_each(|key| store.insert(key));
+        (1..keys).step_by(2).for_each(|key| store.remove(key));
+        store.segments.settle().unwrap();
+        store.check();
+    });
+}
+
+#[test]
+fn one_survivor_a_segment_keeps_no_segment() {
+    both(|store| {
+        let each = 2 * SEGMENT / 370;
+        for n in 0..operations() {
+            if n % each == 0 { store.insert(n) } else { store.insert(u64::MAX - n % 7) }
+        }
+    });
+}
+
+#[test]
+fn values_that_shrink_and_grow_stay_within_the_bound() {
+    both(|store| {
+        let shortest = (0..10_000).min_by_key(|version| Bounded::len(*version)).unwrap();
+        let longest = (0..10_000).max_by_key(|version| Bounded::len(*version)).unwrap();
+        for round in 0..operations() / 1000 {
+            let version = if round % 2 == 0 { longest } else { shortest };
+            (0..500).for_each(|key| store.insert_of(key, version));
+            (0..500).rev().for_each(|key| store.insert_of(key, shortest));
+        }
+    });
+}
+
+#[test]
+fn all_that_is_removed_at_once_gives_its_room_back() {
+    both(|store| {
+        for round in 0..5 {
+            (0..operations() / 10).for_each(|key| store.insert(key));
+            let keys: Vec<u64> = store.model.keys().copied().collect();
+            if round % 2 == 0 {
+                store.segments.clear().unwrap();
+                store.model.clear();
+            } else {
+                keys.into_iter().for_each(|key| store.remove(key));
+            }
+            store.insert(round);
+            assert!(store.segments.usage().physical <= 3 * SEGMENT);
+        }
+    });
+}
+
+/// The sum that a store tells is that of its files, while it is churned and compacted.
+#[test]
+fn physical_bytes_are_those_of_the_files_after_compaction() {
+    let io = memory();
+    let config = config(io.clone()).segment_bytes(SEGMENT).stage_bytes(4 << 10).compactor(false);
+    let segments: Segments<u64> = Segments::open(config).unwrap();
+    let mut random = Random(3);
+    for n in 0..5000 {
+        segments.insert(random.skewed(300), value(n, 200)).unwrap();
+        if n % 100 == 0 {
+            let files: u64 = segment_files(&io).iter().map(|(_, file)| file.len() as u64).sum();
+            assert_eq!(segments.usage().physical, files);
+        }
+    }
+    assert!(segments.stats().moved.count > 0);
+}

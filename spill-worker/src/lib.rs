@@ -54,6 +54,8 @@
 //! Process memory is read on Linux. Elsewhere everything compiles, and [`ProcessMemory`] and
 //! [`SystemMemory::read`] return an error of kind [`Unsupported`](std::io::ErrorKind::Unsupported).
 
+#[cfg(feature = "config")]
+pub mod config;
 #[cfg(target_os = "linux")]
 pub mod control;
 mod data;

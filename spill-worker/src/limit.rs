@@ -56,6 +56,18 @@ impl MemoryLimit {
         parse(KEY, text, system, nthreads, total_threads)
     }
 
+    /// As [`parse`](Self::parse), for a setting that errors and warnings call `key`.
+    #[cfg(feature = "config")]
+    pub(crate) fn named(
+        key: &str,
+        text: &str,
+        system: &SystemMemory,
+        nthreads: usize,
+        total_threads: usize,
+    ) -> Result<Self> {
+        parse(key, text, system, nthreads, total_threads)
+    }
+
     /// The limit that the environment variable `OVERSPILL_MEMORY_LIMIT` means, as in [`parse`](Self::parse),
     /// or `None` when it is not set.
     ///

@@ -6,6 +6,7 @@
 mod commands;
 mod failure;
 mod output;
+mod settings;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! The subcommands, one a file.
 
-mod limit;
+mod config;
+mod trim;
 
 use std::process::ExitCode;
 
@@ -11,15 +12,18 @@ use crate::failure::Failure;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Print the memory that a limit means here, and what decides it
-    Limit(limit::Args),
+    /// Print the settings in force and where each came from
+    Config(config::Args),
+    /// Make running workers hand their unused memory back to the system
+    Trim(trim::Args),
 }
 
 impl Command {
     /// Does it, and says how the process should end.
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         match self {
-            Command::Limit(args) => limit::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Config(args) => config::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Trim(args) => trim::run(&args).map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -57,6 +57,12 @@ impl ObjectsConfig {
         }
     }
 
+    /// Where the objects will be.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Bytes of an object that small values are packed into: 8 MiB. So much RAM fills before the first of them is
     /// uploaded.
     #[must_use]

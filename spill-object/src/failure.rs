@@ -101,11 +101,7 @@ fn innermost(error: &dyn StdError) -> String {
         said = (said.1, error.to_string());
         source = error.source();
     }
-    if said.0.is_empty() || said.0.contains(&said.1) {
-        if said.0.len() > said.1.len() { said.0 } else { said.1 }
-    } else {
-        format!("{}: {}", said.0, said.1)
-    }
+    if said.0.is_empty() || said.0.contains(&said.1) { said.1 } else { format!("{}: {}", said.0, said.1) }
 }
 
 fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {

@@ -1,0 +1,12 @@
+//! Behaviour of `Objects` over stores that work, fail, and speak S3.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod conformance;
+mod failures;
+mod lease;
+mod machine;
+mod packing;
+#[cfg(feature = "aws")]
+mod s3;
+mod space;
+mod support;

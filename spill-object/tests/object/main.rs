@@ -10,3 +10,5 @@ mod packing;
 mod s3;
 mod space;
 mod support;
+#[cfg(feature = "aws")]
+mod wire;

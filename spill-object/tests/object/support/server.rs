@@ -97,13 +97,13 @@ pub(crate) struct Moto {
 }
 
 /// What is installed, once, below the build's folder.
-const MOTO: &str = "moto[server,s3]==5.2.0";
+const MOTO: &str = "moto[server,s3]==5.2.5";
 
 impl Moto {
     /// # Panics
     /// Where Python cannot install or start it.
     pub(crate) fn start() -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("moto-5.2.0");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("moto-5.2.5");
         if !folder.join("installed").exists() {
             run(Command::new("python3").arg("-m").arg("venv").arg("--clear").arg(&folder));
             run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", MOTO]));

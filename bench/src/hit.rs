@@ -7,7 +7,7 @@ use lru::LruCache;
 use overspill::{BufferBuilder, Lru, MutableMapping};
 use parking_lot::Mutex;
 
-use crate::harness::{Better, Row, Unit, pair, timed};
+use crate::harness::{Better, Row, Run, Unit, pair, timed};
 
 const HITS: u64 = 4_000_000;
 
@@ -47,29 +47,32 @@ where
             (0..HITS / threads as u64).map(|_| random.u32(0..keys.len() as u32)).collect()
         })
         .collect();
-    let walk = |get: &(dyn Fn(&K) -> u64 + Sync)| {
-        timed(|| {
-            std::thread::scope(|scope| {
-                for walk in &walks {
-                    scope.spawn(move || {
-                        let sum = walk.iter().fold(0u64, |sum, &n| sum.wrapping_add(get(&keys[n as usize])));
-                        std::hint::black_box(sum);
-                    });
-                }
-            })
-        })
-    };
     pair(
         &what,
         Unit::NanosEach(HITS),
         Some((Better::LessTime, goal)),
         rounds,
-        || walk(&|key| *ours.get(key).unwrap().unwrap()),
+        || walk(&walks, keys, |key| *ours.get(key).unwrap().unwrap()),
         || {
-            walk(&|key| {
+            walk(&walks, keys, |key| {
                 let value = peer.lock().get(key).cloned();
                 *value.unwrap()
             })
         },
     )
+}
+
+/// Times `get` along every walk, each in a thread of its own. Called as a program calls it, not through a
+/// pointer.
+fn walk<K: Sync>(walks: &[Vec<u32>], keys: &[K], get: impl Fn(&K) -> u64 + Sync) -> Run {
+    timed(|| {
+        std::thread::scope(|scope| {
+            for walk in walks {
+                scope.spawn(|| {
+                    let sum = walk.iter().fold(0u64, |sum, &n| sum.wrapping_add(get(&keys[n as usize])));
+                    std::hint::black_box(sum);
+                });
+            }
+        })
+    })
 }

@@ -227,8 +227,8 @@ impl<K: Key, V: Value> State<K, V> {
             Settled::Free => {
                 self.land(i);
                 self.copies.forget(i);
-                let (key, slot) = self.table.remove(i);
-                ended._garbage = (slot.value, key);
+                ended._garbage =
+                    self.table.remove(i).map_or((None, None), |(key, slot)| (slot.value, Some(key)));
             }
             Settled::Keep => {
                 self.land(i);

@@ -12,45 +12,26 @@ use std::time::Duration;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::Key;
+use order::Order;
 pub(crate) use order::Standing;
-use order::{Linked, Links, Order};
 use slab::Slab;
 
-/// One key and what is kept for it. On a cache line of its own: a hit touches its neighbours in the order too,
-/// and each costs one line and not two.
+/// A key and what is kept for it.
 #[derive(Debug)]
-#[repr(align(64))]
 pub(crate) struct Entry<K, T> {
-    /// `None` while the place is free.
-    key: Option<K>,
+    key: K,
     pub(crate) item: T,
-    links: Links,
-}
-
-impl<K, T: Default> Default for Entry<K, T> {
-    fn default() -> Self {
-        Entry { key: None, item: T::default(), links: Links::default() }
-    }
-}
-
-impl<K, T> Linked for Entry<K, T> {
-    fn links(&self) -> &Links {
-        &self.links
-    }
-    fn links_mut(&mut self) -> &mut Links {
-        &mut self.links
-    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Table<K, T> {
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    slab: Slab<Entry<K, T>>,
+    slab: Slab<Option<Entry<K, T>>>,
     order: Order,
 }
 
-impl<K: Key, T: Default> Table<K, T> {
+impl<K: Key, T> Table<K, T> {
     pub(crate) fn new() -> Self {
         Table {
             index: HashTable::new(),
@@ -63,38 +44,37 @@ impl<K: Key, T: Default> Table<K, T> {
     #[inline(always)]
     pub(crate) fn find(&self, key: &K) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |&i| self.slab[i].key.as_ref() == Some(key)).copied()
+        self.index.find(hash, |&i| self.slab[i].as_ref().is_some_and(|entry| entry.key == *key)).copied()
     }
 
     /// What `look` finds in the item of `key`; if it finds anything, that counts as a use.
     #[inline(always)]
     pub(crate) fn find_used<R>(&mut self, key: &K, look: impl FnOnce(&T) -> Option<R>) -> Option<R> {
         let i = self.find(key)?;
-        let found = look(&self.slab[i].item)?;
-        self.order.touch(&mut self.slab, i);
+        let found = look(&self[i].item)?;
+        self.order.touch(i);
         Some(found)
     }
 
     /// Adds `key`, which must be absent, as the most recently used; it stands nowhere yet.
     pub(crate) fn insert(&mut self, key: K, item: T) -> u32 {
         let hash = self.hasher.hash_one(&key);
-        let links = Links::new(self.order.stamp());
-        let i = self.slab.insert(Entry { key: Some(key), item, links });
+        let i = self.slab.insert(Some(Entry { key, item }));
+        self.order.open(i);
         let Table { index, hasher, slab, .. } = self;
         index.insert_unique(hash, i, |&i| hasher.hash_one(key_of(slab, i)));
         i
     }
 
     /// Frees the entry. Its key and item are given back to be dropped where no lock is held.
-    pub(crate) fn remove(&mut self, i: u32) -> (Option<K>, T) {
-        self.order.withdraw(&mut self.slab, i);
+    pub(crate) fn remove(&mut self, i: u32) -> Option<(K, T)> {
+        self.order.withdraw(i);
         self.order.deferred.forget(i);
-        let hash = self.hasher.hash_one(key_of(&self.slab, i));
+        let hash = self.hasher.hash_one(self.key(i));
         if let Ok(found) = self.index.find_entry(hash, |&j| j == i) {
             found.remove();
         }
-        let entry = self.slab.remove(i);
-        (entry.key, entry.item)
+        self.slab.remove(i).map(|Entry { key, item }| (key, item))
     }
 
     pub(crate) fn key(&self, i: u32) -> &K {
@@ -102,37 +82,37 @@ impl<K: Key, T: Default> Table<K, T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &K, &T)> {
-        self.slab.iter().filter_map(|(i, entry)| Some((i, entry.key.as_ref()?, &entry.item)))
+        self.slab.iter().filter_map(|(i, place)| place.as_ref().map(|entry| (i, &entry.key, &entry.item)))
     }
 
     /// Counts a use of `i`.
     #[inline]
     pub(crate) fn touch(&mut self, i: u32) {
-        self.order.touch(&mut self.slab, i);
+        self.order.touch(i);
     }
 
     pub(crate) fn standing(&self, i: u32) -> Standing {
-        self.slab[i].links.standing()
+        self.order.standing(i)
     }
 
     /// Grows with each use.
     pub(crate) fn stamp(&self, i: u32) -> u64 {
-        self.slab[i].links.stamp
+        self.order.stamp(i)
     }
 
     /// Lets `i` be evicted, in the order of its stamp.
     pub(crate) fn place(&mut self, i: u32, heavy: bool) {
-        self.order.place(&mut self.slab, i, heavy);
+        self.order.place(i, heavy);
     }
 
     /// Keeps `i` from being evicted.
     pub(crate) fn withdraw(&mut self, i: u32) {
-        self.order.withdraw(&mut self.slab, i);
+        self.order.withdraw(i);
     }
 
     /// Sets `i` aside after it could not be spilled.
     pub(crate) fn defer(&mut self, i: u32, full: bool, now: Duration) {
-        self.order.defer(&mut self.slab, i, full, now);
+        self.order.defer(i, full, now);
     }
 
     /// Forgets that `i` could not be spilled.
@@ -142,7 +122,7 @@ impl<K: Key, T: Default> Table<K, T> {
 
     /// The slot to evict next; `now` is asked only where something is deferred.
     pub(crate) fn oldest(&mut self, now: impl FnOnce() -> Duration) -> Option<u32> {
-        self.order.oldest(&self.slab, now)
+        self.order.oldest(now)
     }
 
     /// A deferred slot whose retry is not due, other than those `tried`.
@@ -163,9 +143,9 @@ impl<K: Key, T: Default> Table<K, T> {
     }
 }
 
-fn key_of<K, T: Default>(slab: &Slab<Entry<K, T>>, i: u32) -> &K {
-    match &slab[i].key {
-        Some(key) => key,
+fn key_of<K, T>(slab: &Slab<Option<Entry<K, T>>>, i: u32) -> &K {
+    match &slab[i] {
+        Some(entry) => &entry.key,
         None => unreachable!("an index outlived its slot"),
     }
 }
@@ -174,13 +154,19 @@ impl<K, T> std::ops::Index<u32> for Table<K, T> {
     type Output = Entry<K, T>;
     #[inline]
     fn index(&self, i: u32) -> &Entry<K, T> {
-        &self.slab[i]
+        match &self.slab[i] {
+            Some(entry) => entry,
+            None => unreachable!("an index outlived its slot"),
+        }
     }
 }
 
 impl<K, T> std::ops::IndexMut<u32> for Table<K, T> {
     #[inline]
     fn index_mut(&mut self, i: u32) -> &mut Entry<K, T> {
-        &mut self.slab[i]
+        match &mut self.slab[i] {
+            Some(entry) => entry,
+            None => unreachable!("an index outlived its slot"),
+        }
     }
 }

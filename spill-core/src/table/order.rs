@@ -1,10 +1,11 @@
 //! The order of eviction: a list by recency through the slots, heavy values before it, deferred ones beside it.
 
 use std::collections::BTreeSet;
+use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
 use super::deferred::Deferred;
-use super::slab::{NIL, Slab};
+use super::slab::NIL;
 
 /// Where a slot stands in the order. Slots in flight or without a value stand nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +16,11 @@ pub(crate) enum Standing {
     Deferred,
 }
 
-/// A slot's part of the order: 16 bytes, so that an entry with a `String` key still is one cache line.
+/// A slot's part of the order: 16 bytes.
 #[derive(Debug)]
 pub(crate) struct Links {
     /// Grows with each use, so that an order can be restored after a slot was away.
-    pub(crate) stamp: u64,
+    stamp: u64,
     /// The next more recent slot of the list, or where else this one stands.
     prev: u32,
     next: u32,
@@ -37,11 +38,7 @@ impl Default for Links {
 }
 
 impl Links {
-    pub(crate) fn new(stamp: u64) -> Self {
-        Links { stamp, ..Links::default() }
-    }
-
-    pub(crate) fn standing(&self) -> Standing {
+    fn standing(&self) -> Standing {
         match self.prev {
             NOWHERE => Standing::Nowhere,
             HEAVY => Standing::Heavy,
@@ -51,14 +48,11 @@ impl Links {
     }
 }
 
-/// What the order asks of the items it links.
-pub(crate) trait Linked {
-    fn links(&self) -> &Links;
-    fn links_mut(&mut self) -> &mut Links;
-}
-
 #[derive(Debug)]
 pub(crate) struct Order {
+    /// One for each place of the slab. Apart from the keys and values: a hit writes to four of them, and packed
+    /// like this far more of them stay in the processor's cache.
+    links: Vec<Links>,
     /// Most and least recently used.
     head: u32,
     tail: u32,
@@ -69,34 +63,53 @@ pub(crate) struct Order {
 
 impl Order {
     pub(crate) fn new() -> Self {
-        Order { head: NIL, tail: NIL, last_stamp: 0, heavy: BTreeSet::new(), deferred: Deferred::default() }
+        Order {
+            links: Vec::new(),
+            head: NIL,
+            tail: NIL,
+            last_stamp: 0,
+            heavy: BTreeSet::new(),
+            deferred: Deferred::default(),
+        }
     }
 
-    /// A stamp newer than all before.
-    pub(crate) fn stamp(&mut self) -> u64 {
+    /// Takes note of the slot `i` as the most recently used; it stands nowhere yet.
+    pub(crate) fn open(&mut self, i: u32) {
         self.last_stamp += 1;
-        self.last_stamp
+        let links = Links { stamp: self.last_stamp, ..Links::default() };
+        match self.links.get_mut(i as usize) {
+            Some(place) => *place = links,
+            None => self.links.push(links), // the slab grows by one place at a time
+        }
+    }
+
+    pub(crate) fn standing(&self, i: u32) -> Standing {
+        self[i].standing()
+    }
+
+    /// Grows with each use.
+    pub(crate) fn stamp(&self, i: u32) -> u64 {
+        self[i].stamp
     }
 
     /// Counts a use of `i`.
     #[inline(always)]
-    pub(crate) fn touch<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32) {
+    pub(crate) fn touch(&mut self, i: u32) {
         self.last_stamp += 1;
         let (stamp, head) = (self.last_stamp, self.head);
-        let links = slab[i].links_mut();
-        let (prev, next) = (links.prev, links.next);
+        let Links { stamp: old, prev, next } = self[i];
         if prev < DEFERRED {
             // in the list and not at its front
-            *links = Links { stamp, prev: NIL, next: head };
-            slab[prev].links_mut().next = next;
+            self[i] = Links { stamp, prev: NIL, next: head };
+            self[prev].next = next;
             match next {
                 NIL => self.tail = prev,
-                _ => slab[next].links_mut().prev = prev,
+                _ => self[next].prev = prev,
             }
-            slab[head].links_mut().prev = i;
+            self[head].prev = i;
             self.head = i;
         } else {
-            let old = std::mem::replace(&mut links.stamp, stamp);
+            self[i].stamp = stamp;
             self.touch_unlinked(prev, i, old, stamp);
         }
     }
@@ -115,54 +128,45 @@ impl Order {
     }
 
     /// Puts `i`, which stands nowhere, where its stamp belongs. Nearly always that is the front.
-    pub(crate) fn place<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32, heavy: bool) {
-        let stamp = slab[i].links().stamp;
+    pub(crate) fn place(&mut self, i: u32, heavy: bool) {
+        let stamp = self[i].stamp;
         if heavy {
-            slab[i].links_mut().prev = HEAVY;
+            self[i].prev = HEAVY;
             self.heavy.insert((stamp, i));
             return;
         }
         let mut newer = NIL;
         let mut at = self.head;
-        while at != NIL && slab[at].links().stamp > stamp {
+        while at != NIL && self[at].stamp > stamp {
             newer = at;
-            at = slab[at].links().next;
+            at = self[at].next;
         }
-        self.link_after(slab, i, newer);
+        self.link_after(i, newer);
     }
 
     /// Takes `i` out of the order, wherever it stands.
-    pub(crate) fn withdraw<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32) {
-        let links = slab[i].links();
+    pub(crate) fn withdraw(&mut self, i: u32) {
+        let links = &self[i];
         match links.standing() {
-            Standing::Recent => self.unlink(slab, i),
+            Standing::Recent => self.unlink(i),
             Standing::Nowhere => return,
-            Standing::Heavy => _ = self.heavy.remove(&(links.stamp, i)),
+            Standing::Heavy => _ = self.heavy.remove(&(self.links[i as usize].stamp, i)),
             Standing::Deferred => self.deferred.withdraw(i),
         }
-        slab[i].links_mut().prev = NOWHERE;
+        self[i].prev = NOWHERE;
     }
 
     /// Sets `i`, which stands nowhere, aside until its retry.
-    pub(crate) fn defer<T: Linked + Default>(
-        &mut self,
-        slab: &mut Slab<T>,
-        i: u32,
-        full: bool,
-        now: Duration,
-    ) {
-        let links = slab[i].links_mut();
+    pub(crate) fn defer(&mut self, i: u32, full: bool, now: Duration) {
+        let links = &mut self[i];
         links.prev = DEFERRED;
-        self.deferred.defer(i, links.stamp, full, now);
+        let stamp = links.stamp;
+        self.deferred.defer(i, stamp, full, now);
     }
 
     /// The slot to evict next: heavy values first, oldest first (PARITY Z03), then the least recently used,
     /// deferred ones whose retry is due included.
-    pub(crate) fn oldest<T: Linked + Default>(
-        &mut self,
-        slab: &Slab<T>,
-        now: impl FnOnce() -> Duration,
-    ) -> Option<u32> {
+    pub(crate) fn oldest(&mut self, now: impl FnOnce() -> Duration) -> Option<u32> {
         if let Some(&(_, i)) = self.heavy.first() {
             return Some(i);
         }
@@ -171,35 +175,50 @@ impl Order {
             return tail;
         }
         match (tail, self.deferred.ready(now())) {
-            (Some(tail), Some((stamp, i))) => Some(if stamp < slab[tail].links().stamp { i } else { tail }),
+            (Some(tail), Some((stamp, i))) => Some(if stamp < self[tail].stamp { i } else { tail }),
             (tail, ready) => tail.or(ready.map(|(_, i)| i)),
         }
     }
 
-    fn unlink<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32) {
-        let (prev, next) = (slab[i].links().prev, slab[i].links().next);
+    fn unlink(&mut self, i: u32) {
+        let (prev, next) = (self[i].prev, self[i].next);
         match prev {
             NIL => self.head = next,
-            _ => slab[prev].links_mut().next = next,
+            _ => self[prev].next = next,
         }
         match next {
             NIL => self.tail = prev,
-            _ => slab[next].links_mut().prev = prev,
+            _ => self[next].prev = prev,
         }
     }
 
     /// Links `i` behind `newer`, or at the front when that is NIL.
-    fn link_after<T: Linked + Default>(&mut self, slab: &mut Slab<T>, i: u32, newer: u32) {
-        let older = if newer == NIL { self.head } else { slab[newer].links().next };
-        let links = slab[i].links_mut();
+    fn link_after(&mut self, i: u32, newer: u32) {
+        let older = if newer == NIL { self.head } else { self[newer].next };
+        let links = &mut self[i];
         (links.prev, links.next) = (newer, older);
         match newer {
             NIL => self.head = i,
-            _ => slab[newer].links_mut().next = i,
+            _ => self[newer].next = i,
         }
         match older {
             NIL => self.tail = i,
-            _ => slab[older].links_mut().prev = i,
+            _ => self[older].prev = i,
         }
+    }
+}
+
+impl Index<u32> for Order {
+    type Output = Links;
+    #[inline]
+    fn index(&self, i: u32) -> &Links {
+        &self.links[i as usize]
+    }
+}
+
+impl IndexMut<u32> for Order {
+    #[inline]
+    fn index_mut(&mut self, i: u32) -> &mut Links {
+        &mut self.links[i as usize]
     }
 }

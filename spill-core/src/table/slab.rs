@@ -7,7 +7,7 @@ pub(crate) const NIL: u32 = u32::MAX;
 ///
 /// Made for a hit, which touches five places, each found by what the one before says. So it is one flat vector:
 /// in chunks, growing would copy nothing, but each step would wait for one pointer more, which `cargo xtask
-/// bench hit` shows. And a place carries no mark of being free that would have to be read before it is written.
+/// bench hit` shows.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     places: Vec<T>,

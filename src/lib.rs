@@ -7,11 +7,12 @@
 //! - [`Func`]: values of one type stored as another, by a [`Codec`].
 //! - [`Compress`]: smaller records, where the disk is slower than a core.
 //! - [`Segments`]: the files. [`Files`] has one for each key, and can be opened again by a later process.
+//! - `object::Objects` (feature `object`): the same in S3 and other object stores, where no disk is large enough.
 //! - [`Cache`]: copies of what is slow to read; [`Sieve`]: several mappings as one, each pair where it belongs;
 //!   [`KeyMap`]: other keys.
 //!
 //! Features: `disk` and `compress` (both by default), `serde`, `rkyv`, `worker`, `tokio`,
-//! `conformance`. Without any, this is the core: traits and layers, and no storage.
+//! `object` with `aws`, `gcp` and `azure`, `conformance`. Without any, this is the core: traits and layers, and no storage.
 
 #[cfg(feature = "disk")]
 pub mod presets;
@@ -26,6 +27,8 @@ pub use spill_codec::*;
 pub use spill_compress::*;
 #[cfg(feature = "disk")]
 pub use spill_disk::{Files, FilesConfig, Purged, Segments, SegmentsConfig, Workspace, purge};
+#[cfg(feature = "object")]
+pub use spill_object as object;
 #[cfg(feature = "worker")]
 pub use spill_worker as worker;
 

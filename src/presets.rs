@@ -9,11 +9,15 @@ use std::path::{Path, PathBuf};
 use spill_codec::Raw;
 #[cfg(feature = "compress")]
 use spill_compress::{Compress, Compressor};
+#[cfg(feature = "object")]
+use spill_core::Blocking;
 use spill_core::{
     Buffer, BufferBuilder, Codec, Frames, Func, HeapSize, HeapWeigher, Key, MutableMapping, Pool, Result,
     Value, Weigh,
 };
 use spill_disk::{Segments, SegmentsConfig, Workspace};
+#[cfg(feature = "object")]
+use spill_object::ObjectsConfig;
 
 /// RAM over frames in `M`.
 type Spilling<K, V, C, M> = Buffer<K, V, Func<K, V, Frames, C, M>>;
@@ -24,6 +28,10 @@ pub type Disk<K, V, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Segments<K>>>;
 /// RAM over compressed segment files.
 #[cfg(feature = "compress")]
 pub type CompressedDisk<K, V, Z, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Compress<Segments<K>, Z>>>;
+
+/// RAM over an object store.
+#[cfg(feature = "object")]
+pub type Objects<K, V, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Blocking<spill_object::Objects<K>>>>;
 
 /// Keeps up to `target` bytes of values in RAM and spills the rest to `directory`, or to the operating
 /// system's temporary directory.
@@ -77,6 +85,33 @@ where
     Raw: Codec<V>,
 {
     Preset::new(target).directory(directory).compressed_disk(Raw, compressor)
+}
+
+/// Keeps up to `target` bytes of values in RAM and spills the rest to an object store. Close the mapping to have its
+/// objects deleted.
+///
+/// # Errors
+/// [`Io`](crate::ErrorKind::Io) when the system gives no thread for the requests.
+///
+/// ```
+/// use overspill::{MutableMapping, object::Store, presets};
+///
+/// let store = Store::open("memory:///")?; // or "s3://bucket/prefix", with feature `aws`
+/// let map = presets::objects::<u64, String>(1 << 20, store)?;
+/// for n in 0..100 {
+///     map.insert(n, format!("{n} ").repeat(10_000))?;
+/// }
+/// assert_eq!(map.get(&3)?, Some("3 ".repeat(10_000)));
+/// assert!(map.usage().managed() < 1 << 20);
+/// map.close()?;
+/// # Ok::<_, overspill::Error>(())
+/// ```
+#[cfg(feature = "object")]
+pub fn objects<K: Key, V: Value + HeapSize>(target: u64, store: spill_object::Store) -> Result<Objects<K, V>>
+where
+    Raw: Codec<V>,
+{
+    Preset::new(target).objects(Raw, store)
 }
 
 /// The settings of a preset chain. What the chain itself needs in RAM, buffers for reading and the stage of
@@ -143,6 +178,19 @@ impl<K: Key, V: Value> Preset<K, V> {
         self.buffered(&share, Func::new(codec, compressed))
     }
 
+    /// RAM over an object store, values stored by `codec`.
+    ///
+    /// # Errors
+    /// [`Io`](crate::ErrorKind::Io) when the system gives no thread for the requests.
+    #[cfg(feature = "object")]
+    pub fn objects<C: Codec<V>>(self, codec: C, store: spill_object::Store) -> Result<Objects<K, V, C>> {
+        let (pack, uploads) = ((self.target / 16).clamp(1, 8 << 20), (self.target / 8).min(64 << 20));
+        let share = Share::with_stage(self.target, (pack + uploads).min(self.target));
+        let config = ObjectsConfig::new(store).pack_bytes(pack).stage_bytes(uploads);
+        let objects = spill_object::Objects::blocking(config.pool(share.pool.clone()))?;
+        self.buffered(&share, Func::new(codec, objects))
+    }
+
     fn segments(&self, share: &Share) -> Result<Segments<K>> {
         let workspace = Workspace::open(self.directory.as_deref())?;
         Segments::open(SegmentsConfig::new(workspace).stage_bytes(share.stage).pool(share.pool.clone()))
@@ -170,8 +218,11 @@ struct Share {
 
 impl Share {
     fn of(target: u64) -> Self {
+        Self::with_stage(target, (target / 16).min(2 << 20))
+    }
+
+    fn with_stage(target: u64, stage: u64) -> Self {
         let pool = (target / 8).min(256 << 20);
-        let stage = (target / 16).min(2 << 20);
-        Share { fast: target - pool - stage, stage, pool: Pool::new(pool) }
+        Share { fast: target.saturating_sub(pool + stage), stage, pool: Pool::new(pool) }
     }
 }

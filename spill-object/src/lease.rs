@@ -211,7 +211,7 @@ mod tests {
         let store = Store::open("memory:///p").unwrap();
         let (owner, _) = Owner::draw().unwrap();
         let folders: std::collections::HashSet<String> = (0..256)
-            .map(|n| owner.object(&store, n).to_string().split('/').nth(2).unwrap().to_owned())
+            .map(|n| owner.object(&store, n).as_ref().split('/').nth(2).unwrap().to_owned())
             .collect();
         assert!(folders.len() > 100, "{}", folders.len());
         assert!(owner.object(&store, 7).to_string().starts_with(&format!("p/{}/", owner.name)));

@@ -10,6 +10,7 @@ const SIBLINGS: &[(&str, Option<&[&str]>)] = &[
     ("spill-codec", Some(&["spill-core"])),
     ("spill-compress", Some(&["spill-core"])),
     ("spill-disk", Some(&["spill-core"])),
+    ("spill-object", Some(&["spill-core"])),
     ("spill-worker", Some(&["spill-core"])),
     ("overspill", None),
     ("xtask", Some(&[])),

@@ -18,6 +18,10 @@ const CONSUMERS: &[(&str, &str)] = &[
     ("serde", include_str!("../consumer/serde.rs")),
     ("tokio", include_str!("../consumer/tokio.rs")),
     ("worker", include_str!("../consumer/worker.rs")),
+    ("object", include_str!("../consumer/object.rs")),
+    ("aws", include_str!("../consumer/object.rs")),
+    ("gcp", include_str!("../consumer/object.rs")),
+    ("azure", include_str!("../consumer/object.rs")),
     ("cli", include_str!("../consumer/worker.rs")),
     ("conformance", include_str!("../consumer/conformance.rs")),
 ];

@@ -14,6 +14,7 @@ mod links;
 mod metadata;
 mod msrv;
 mod parity;
+mod python;
 mod sanitize;
 mod shell;
 mod steps;

@@ -3,7 +3,7 @@
 use crate::parity;
 use crate::shell::{self, Failure, Line, Result};
 use crate::steps::{self, Context, Extent, Step};
-use crate::{dependencies, features, install, links, msrv, sanitize, tree};
+use crate::{dependencies, features, install, links, msrv, python, sanitize, tree};
 
 /// In order: what fails fast, and what others build upon, comes first.
 const STEPS: &[Step] = &[
@@ -35,6 +35,12 @@ const STEPS: &[Step] = &[
         proves: "each feature alone works for a user",
         quick: false,
         run: features::run,
+    },
+    Step {
+        name: "python",
+        proves: "the Python package builds, and works under Dask",
+        quick: false,
+        run: python::run,
     },
     Step { name: "tree", proves: "the tests left nothing behind", quick: false, run: tree::clean },
 ];

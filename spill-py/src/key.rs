@@ -1,0 +1,150 @@
+//! Keys of a task graph as bytes: text, bytes, numbers, `None` and tuples of such.
+//!
+//! Two keys have the same bytes exactly when Python calls them equal, so `1`, `1.0` and `True` are one key and
+//! `"1"` is another (PARITY B09). A key that is read back is equal to the one given and not the same object.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyFloat, PyInt, PyString, PyTuple};
+
+/// The bytes of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key(Arc<[u8]>);
+
+const TEXT: u8 = b's';
+/// Text with surrogates, which UTF-8 has no form for.
+const SURROGATES: u8 = b'S';
+const BYTES: u8 = b'b';
+const INTEGER: u8 = b'i';
+/// An integer beyond 64 bits, in decimal digits.
+const LONG: u8 = b'l';
+const FLOAT: u8 = b'f';
+const NONE: u8 = b'n';
+const TUPLE: u8 = b't';
+
+impl Key {
+    /// The key of `object`, or a `TypeError` when it is of a type that cannot be one.
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut bytes = Vec::with_capacity(64);
+        write(object, &mut bytes)?;
+        Ok(Key(bytes.into()))
+    }
+
+    /// The object.
+    pub(crate) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mut rest = &*self.0;
+        read(py, &mut rest)
+    }
+}
+
+fn write(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    if let Ok(text) = object.cast::<PyString>() {
+        match text.to_str() {
+            Ok(text) => part(out, TEXT, text.as_bytes()),
+            Err(_) => {
+                let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
+                part(out, SURROGATES, bytes.cast::<PyBytes>()?.as_bytes());
+            }
+        }
+    } else if let Ok(items) = object.cast::<PyTuple>() {
+        out.push(TUPLE);
+        out.extend((items.len() as u32).to_le_bytes());
+        for item in items.iter() {
+            write(&item, out)?;
+        }
+    } else if object.is_instance_of::<PyInt>() {
+        integer(object, out)?;
+    } else if let Ok(bytes) = object.cast::<PyBytes>() {
+        part(out, BYTES, bytes.as_bytes());
+    } else if let Ok(number) = object.cast::<PyFloat>() {
+        let value = number.value();
+        if value.is_finite() && value.fract() == 0.0 {
+            integer(&object.call_method0("__int__")?, out)?;
+        } else {
+            out.push(FLOAT);
+            out.extend(value.to_bits().to_le_bytes());
+        }
+    } else if object.is_none() {
+        out.push(NONE);
+    } else {
+        return Err(PyTypeError::new_err(format!(
+            "a key is text, bytes, a number, None or a tuple of such; this one is of type {}",
+            object.get_type().name()?
+        )));
+    }
+    Ok(())
+}
+
+fn integer(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    match object.extract::<i64>() {
+        Ok(number) => {
+            out.push(INTEGER);
+            out.extend(number.to_le_bytes());
+        }
+        Err(_) => part(out, LONG, format!("{:x}", object.extract::<Big>()?).as_bytes()),
+    }
+    Ok(())
+}
+
+/// An integer of any size, in hexadecimal digits as Python writes them.
+struct Big(String);
+
+impl<'py> FromPyObject<'_, 'py> for Big {
+    type Error = PyErr;
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.call_method1("__format__", ("x",))?.extract().map(Big)
+    }
+}
+
+impl std::fmt::LowerHex for Big {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn part(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    out.push(tag);
+    out.extend((bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn read<'py>(py: Python<'py>, rest: &mut &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let [tag] = number(rest)?;
+    Ok(match tag {
+        TEXT => PyString::from_bytes(py, sized(rest)?)?.into_any(),
+        SURROGATES => PyBytes::new(py, sized(rest)?).call_method1("decode", ("utf-8", "surrogatepass"))?,
+        BYTES => PyBytes::new(py, sized(rest)?).into_any(),
+        INTEGER => i64::from_le_bytes(number(rest)?).into_pyobject(py)?.into_any(),
+        LONG => {
+            let digits = PyString::from_bytes(py, sized(rest)?)?;
+            py.get_type::<PyInt>().call1((digits, 16))?
+        }
+        FLOAT => PyFloat::new(py, f64::from_bits(u64::from_le_bytes(number(rest)?))).into_any(),
+        NONE => py.None().into_bound(py),
+        TUPLE => {
+            let count = u32::from_le_bytes(number(rest)?);
+            let items: PyResult<Vec<_>> = (0..count).map(|_| read(py, rest)).collect();
+            PyTuple::new(py, items?)?.into_any()
+        }
+        _ => return Err(damaged()),
+    })
+}
+
+fn number<const N: usize>(rest: &mut &[u8]) -> PyResult<[u8; N]> {
+    let (number, after) = rest.split_first_chunk::<N>().ok_or_else(damaged)?;
+    *rest = after;
+    Ok(*number)
+}
+
+fn sized<'a>(rest: &mut &'a [u8]) -> PyResult<&'a [u8]> {
+    let length = u32::from_le_bytes(number(rest)?) as usize;
+    let (bytes, after) = rest.split_at_checked(length).ok_or_else(damaged)?;
+    *rest = after;
+    Ok(bytes)
+}
+
+fn damaged() -> PyErr {
+    PyTypeError::new_err("these bytes are no key")
+}

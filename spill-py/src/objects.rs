@@ -1,0 +1,299 @@
+//! The layer between the buffer and storage: Python objects over frames.
+//!
+//! It is called where the buffer holds no lock, by threads that gave up the interpreter's, and takes that one for
+//! the codec alone; its own lock is never held meanwhile.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyWeakrefMethods, PyWeakrefReference};
+use spill_core::{
+    Clock, Error, Frames, Meter, MutableMapping, Pool, Result, SpilledSize, Stats, SystemClock, Usage,
+};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::key::Key;
+use crate::memory::{Memory, shared, snapshot};
+use crate::store::Store;
+use crate::value::Value;
+
+/// Frames up to this many bytes are given to Python as a copy, which costs less than an array over them.
+const COPIED: usize = 4096;
+
+thread_local! {
+    /// Whether this thread read storage since it was last asked.
+    static READ: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread read storage since it last asked.
+pub(crate) fn take_read() -> bool {
+    READ.replace(false)
+}
+
+/// What Python code is called for.
+pub(crate) struct Hooks {
+    /// `dumps(object) -> list of buffers`
+    pub(crate) dumps: Py<PyAny>,
+    /// `loads(list of buffers) -> object`
+    pub(crate) loads: Py<PyAny>,
+    /// `failed(key, exception)`: a spill failed; logs it.
+    pub(crate) failed: Py<PyAny>,
+}
+
+/// Objects over frames.
+pub(crate) struct Objects {
+    inner: Store,
+    hooks: Hooks,
+    pool: Pool,
+    state: Mutex<State>,
+    clock: SystemClock,
+    encode: Meter,
+    decode: Meter,
+    write: Meter,
+    read: Meter,
+}
+
+#[derive(Default)]
+struct State {
+    records: HashMap<Key, Record>,
+    /// Keys that are being set by a caller who wants to know when they cannot be encoded.
+    watched: HashMap<Key, Option<PyErr>>,
+}
+
+/// What is known of a stored value.
+struct Record {
+    hash: u128,
+    /// It was written for the eviction that is under way.
+    fresh: bool,
+    /// The object itself, should somebody keep it alive (PARITY B01).
+    weak: Option<Py<PyWeakrefReference>>,
+}
+
+impl Objects {
+    pub(crate) fn new(inner: Store, hooks: Hooks, pool: Pool) -> Self {
+        Objects {
+            inner,
+            hooks,
+            pool,
+            state: Mutex::default(),
+            clock: SystemClock::new(),
+            encode: Meter::default(),
+            decode: Meter::default(),
+            write: Meter::default(),
+            read: Meter::default(),
+        }
+    }
+
+    /// From now on a failure to encode `key` is kept for [`unwatch`](Self::unwatch) and not logged.
+    pub(crate) fn watch(&self, key: &Key) {
+        self.state.lock().watched.insert(key.clone(), None);
+    }
+
+    /// Ends [`watch`](Self::watch): why `key` could not be encoded, if so.
+    pub(crate) fn unwatch(&self, key: &Key) -> Option<PyErr> {
+        self.state.lock().watched.remove(key).flatten()
+    }
+
+    /// Reads and writes of stored values: how many and how many bytes.
+    pub(crate) fn transfers(&self) -> [(u64, u64); 2] {
+        [self.read.read(), self.write.read()].map(|step| (step.count, step.bytes))
+    }
+
+    /// A value whose copy was written earlier is about to leave: writes it again where it was changed in place
+    /// since.
+    pub(crate) fn recheck(&self, key: &Key, value: &Value) -> Result<()> {
+        let known = {
+            let mut state = self.state.lock();
+            let Some(record) = state.records.get_mut(key) else { return Ok(()) };
+            if std::mem::take(&mut record.fresh) || value.immutable() {
+                return Ok(());
+            }
+            record.hash
+        };
+        let frames = self.encoded(key, value)?;
+        let hash = hash(&frames);
+        if hash != known {
+            self.put(key, value, frames, hash)?;
+            if let Some(record) = self.state.lock().records.get_mut(key) {
+                record.fresh = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, key: &Key, value: &Value, frames: Frames, hash: u128) -> Result<()> {
+        if let Err(error) = self.inner.insert(key.clone(), frames.with_weight(value.weight())) {
+            Python::attach(|py| self.report(py, key, &crate::error::raised(&error)));
+            return Err(error);
+        }
+        let bytes = self.inner.stored_size(key).map_or(0, |size| size.disk);
+        self.write.add(1, bytes, Duration::ZERO);
+        self.note(key, value, hash, true);
+        Ok(())
+    }
+
+    fn note(&self, key: &Key, value: &Value, hash: u128, fresh: bool) {
+        let weak = Python::attach(|py| PyWeakrefReference::new(&value.object(py)).ok().map(Bound::unbind));
+        let old = self.state.lock().records.insert(key.clone(), Record { hash, fresh, weak });
+        drop(old); // with the lock given back
+    }
+
+    /// The frames of `value`. Why there are none is logged, or kept for who watches.
+    fn encoded(&self, key: &Key, value: &Value) -> Result<Frames> {
+        let start = self.clock.now();
+        let encoded = Python::attach(|py| {
+            self.encode(py, value).map_err(|error| {
+                let text = error.to_string();
+                let mut state = self.state.lock();
+                if let Some(watched) = state.watched.get_mut(key) {
+                    *watched = Some(error);
+                } else {
+                    drop(state);
+                    self.report(py, key, &error);
+                }
+                Error::codec("python", text)
+            })
+        });
+        self.encode.add(1, value.weight(), self.clock.now().saturating_sub(start));
+        encoded
+    }
+
+    fn report(&self, py: Python<'_>, key: &Key, error: &PyErr) {
+        let told = key.object(py).and_then(|key| self.hooks.failed.call1(py, (key, error.value(py))));
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    fn encode(&self, py: Python<'_>, value: &Value) -> PyResult<Frames> {
+        let object = value.object(py);
+        if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            return Ok(Frames::from(shared(bytes)));
+        }
+        let parts = self.hooks.dumps.bind(py).call1((&object,))?;
+        let mut frames = Vec::new();
+        // a head of no bytes tells the frames of an object from plain bytes, which are one frame
+        frames.push(Bytes::new());
+        for part in parts.try_iter()? {
+            let part = part?;
+            frames.push(match part.cast_exact::<PyBytes>() {
+                Ok(bytes) => shared(bytes),
+                Err(_) => snapshot(&part, &self.pool)?,
+            });
+        }
+        Ok(frames.into())
+    }
+
+    fn decode(&self, frames: Frames) -> Result<Value> {
+        let weight = frames.weight();
+        let start = self.clock.now();
+        let decoded = Python::attach(|py| {
+            let object = match frames.as_slice() {
+                [only] => PyBytes::new(py, only).into_any(),
+                [_, parts @ ..] => {
+                    let list = PyList::empty(py);
+                    for part in parts {
+                        if part.len() <= COPIED {
+                            list.append(PyBytes::new(py, part))?;
+                        } else {
+                            list.append(Memory::of(part.clone()))?;
+                        }
+                    }
+                    self.hooks.loads.bind(py).call1((list,))?
+                }
+                [] => return Err(pyo3::exceptions::PyTypeError::new_err("no frames")),
+            };
+            Ok(Value::new(&object, weight))
+        });
+        self.decode.add(1, weight, self.clock.now().saturating_sub(start));
+        decoded.map_err(|error: PyErr| Error::codec("python", error.to_string()))
+    }
+
+    /// The object of a stored value, should somebody keep it alive.
+    fn alive(&self, key: &Key) -> Option<Value> {
+        let weight = self.inner.stored_size(key)?.memory; // storage has a lock: before the interpreter's
+        Python::attach(|py| {
+            let weak = self.state.lock().records.get(key)?.weak.as_ref()?.clone_ref(py);
+            weak.bind(py).upgrade().map(|object| Value::new(&object, weight))
+        })
+    }
+
+    fn forget(&self, key: &Key) {
+        let record = self.state.lock().records.remove(key);
+        drop(record);
+    }
+}
+
+/// The first 128 bits of nothing else: what two lists of frames with equal bytes and boundaries have in common.
+fn hash(frames: &Frames) -> u128 {
+    let mut hasher = Xxh3::new();
+    for frame in frames {
+        hasher.update(&(frame.len() as u64).to_le_bytes());
+        hasher.update(frame);
+    }
+    hasher.digest128()
+}
+
+impl MutableMapping<Key, Value> for Objects {
+    fn get(&self, key: &Key) -> Result<Option<Value>> {
+        READ.set(true);
+        if let Some(value) = self.alive(key) {
+            return Ok(Some(value));
+        }
+        let bytes = self.inner.stored_size(key).map_or(0, |size| size.disk);
+        let Some(frames) = self.inner.get(key)? else { return Ok(None) };
+        self.read.add(1, bytes, Duration::ZERO);
+        let value = self.decode(frames)?;
+        let hash = self.state.lock().records.get(key).map(|record| record.hash);
+        if let Some(hash) = hash {
+            self.note(key, &value, hash, false);
+        }
+        Ok(Some(value))
+    }
+    fn insert(&self, key: Key, value: Value) -> Result<()> {
+        let frames = self.encoded(&key, &value)?;
+        let hash = hash(&frames);
+        self.put(&key, &value, frames, hash)
+    }
+    fn remove(&self, key: &Key) -> Result<bool> {
+        let removed = self.inner.remove(key)?;
+        self.forget(key);
+        Ok(removed)
+    }
+    /// A value that cannot be decoded stays.
+    fn take(&self, key: &Key) -> Result<Option<Value>> {
+        let Some(value) = self.get(key)? else { return Ok(None) };
+        Ok(self.remove(key)?.then_some(value))
+    }
+    fn contains_key(&self, key: &Key) -> bool {
+        self.inner.contains_key(key)
+    }
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+    fn for_each_key(&self, f: &mut dyn FnMut(&Key)) {
+        self.inner.for_each_key(f);
+    }
+    fn usage(&self) -> Usage {
+        self.inner.usage()
+    }
+    fn stored_size(&self, key: &Key) -> Option<SpilledSize> {
+        self.inner.stored_size(key)
+    }
+    fn stats(&self) -> Stats {
+        let mut stats = self.inner.stats();
+        stats.encode = self.encode.read();
+        stats.decode = self.decode.read();
+        stats
+    }
+    fn flush(&self) -> Result<()> {
+        self.inner.flush()
+    }
+    fn close(&self) -> Result<()> {
+        self.inner.close()
+    }
+}

@@ -1,0 +1,91 @@
+//! What lies below: compressed segment files in a private directory, bounded by `max_spill`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use spill_compress::{Compress, Compressor, Lz4, NoCompression, Zstd};
+use spill_core::{Error, ErrorKind, Frames, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
+use spill_disk::{Segments, SegmentsConfig, Workspace};
+
+use crate::error::raised;
+use crate::key::Key;
+
+/// Storage of frames, whatever it is made of.
+pub(crate) type Store = Arc<dyn MutableMapping<Key, Frames>>;
+
+/// Opens segment files under `directory`, or under the temporary directory of the operating system.
+pub(crate) fn open(
+    directory: Option<&Path>,
+    compressor: &str,
+    max_spill: Option<u64>,
+    pool: &Pool,
+) -> PyResult<Store> {
+    let build = || -> Result<Store> {
+        let compressor: Arc<dyn Compressor> = match compressor {
+            "none" => Arc::new(NoCompression),
+            "lz4" => Arc::new(Lz4),
+            "zstd" => Arc::new(Zstd::new(1)?),
+            other => return Err(Error::config("overspill.compressor", other, "lz4, zstd or none")),
+        };
+        let segments = Segments::open(SegmentsConfig::new(Workspace::open(directory)?).pool(pool.clone()))?;
+        let capped = Capped { inner: segments, limit: max_spill };
+        Ok(Arc::new(Compress::new(compressor, capped).with_pool(pool.clone())))
+    };
+    build().map_err(|error| raised(&error))
+}
+
+/// Refuses what would take the stored bytes above a limit (PARITY B04). Writes that race may pass it by one
+/// value each.
+struct Capped<M> {
+    inner: M,
+    limit: Option<u64>,
+}
+
+impl<M: MutableMapping<Key, Frames>> MutableMapping<Key, Frames> for Capped<M> {
+    fn get(&self, key: &Key) -> Result<Option<Frames>> {
+        self.inner.get(key)
+    }
+    fn insert(&self, key: Key, value: Frames) -> Result<()> {
+        if let Some(limit) = self.limit {
+            let old = self.inner.stored_size(&key).map_or(0, |size| size.disk);
+            let used = self.inner.usage().spilled.disk.saturating_sub(old);
+            if used + value.byte_len() > limit {
+                return Err(
+                    ErrorKind::Full { path: None, used, limit, free: None, setting: "max_spill" }.into()
+                );
+            }
+        }
+        self.inner.insert(key, value)
+    }
+    fn remove(&self, key: &Key) -> Result<bool> {
+        self.inner.remove(key)
+    }
+    fn take(&self, key: &Key) -> Result<Option<Frames>> {
+        self.inner.take(key)
+    }
+    fn contains_key(&self, key: &Key) -> bool {
+        self.inner.contains_key(key)
+    }
+    fn len(&self) -> usize {
+        self.inner.len()
+    }
+    fn for_each_key(&self, f: &mut dyn FnMut(&Key)) {
+        self.inner.for_each_key(f);
+    }
+    fn usage(&self) -> Usage {
+        self.inner.usage()
+    }
+    fn stored_size(&self, key: &Key) -> Option<SpilledSize> {
+        self.inner.stored_size(key)
+    }
+    fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+    fn flush(&self) -> Result<()> {
+        self.inner.flush()
+    }
+    fn close(&self) -> Result<()> {
+        self.inner.close()
+    }
+}

@@ -1,0 +1,262 @@
+"""``SpillBuffer`` against the rows of the parity list."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import MutableMapping
+
+import pytest
+from dask.sizeof import sizeof
+from distributed import profile
+
+from overspill import SpillBuffer
+
+
+class Unpicklable:
+    """Weighs what it is told and cannot be serialised."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __sizeof__(self):
+        return self.size
+
+    def __getstate__(self):
+        raise ZeroDivisionError("not to be serialised")
+
+
+class Tracked:
+    """Weighs 600 bytes and gets another number each time it is read back."""
+
+    __slots__ = ("number", "__weakref__")
+
+    def __init__(self):
+        self.number = uuid.uuid4()
+
+    def __sizeof__(self):
+        return 600
+
+    def __reduce__(self):
+        return Tracked, ()
+
+
+def test_placement_is_exact_after_each_call(buffer):
+    a, b, c = "a" * 400, "b" * 400, "c" * 400
+    buffer["a"], buffer["b"] = a, b
+    assert set(buffer.fast) == {"a", "b"} and not buffer.slow
+    buffer["c"] = c
+    assert dict(buffer.fast) == {"b": b, "c": c} and dict(buffer.slow) == {"a": a}
+    assert buffer["a"] == a
+    assert set(buffer.fast) == {"a", "c"} and set(buffer.slow) == {"b"}
+    assert buffer.fast.weights == {"a": sizeof(a), "c": sizeof(c)}
+    assert buffer.fast.total_weight == sizeof(a) + sizeof(c)
+    del buffer["b"]
+    with pytest.raises(KeyError):
+        buffer["b"]
+    buffer["heavy"] = "h" * 2000
+    assert set(buffer.slow) == {"heavy"}
+
+
+def test_a_live_value_is_not_read_twice_and_keeps_its_identity(buffer):
+    """B01: the value itself comes back while somebody keeps it alive; once nobody does, another one."""
+    value = Tracked()
+    buffer["x"] = value
+    buffer.evict()
+    assert "x" in buffer.slow and buffer["x"] is value
+    number = value.number
+    buffer.evict()
+    del value
+    with profile.lock:
+        pass
+    assert buffer["x"].number != number
+
+
+def test_weights_are_those_of_dask(buffer, caplog):
+    """B02: ``sizeof`` weighs, and one that fails counts a million bytes and is warned of."""
+
+    class Fails:
+        def __sizeof__(self):
+            raise ZeroDivisionError
+
+    for value in ([1, 2, 3], b"", b"x" * 500, "text", 7):
+        buffer["a"] = value
+        assert buffer.fast.weights == {"a": sizeof(value)}
+    with caplog.at_level(logging.WARNING):
+        with SpillBuffer(target=10**7) as roomy:
+            roomy["b"] = Fails()
+            assert roomy.fast.weights == {"b": 10**6}
+    assert "Sizeof calculation" in caplog.text
+
+
+def test_spilled_sizes_are_sums(buffer):
+    """B03: the total is the sum of what each key takes, and empty again in the end."""
+    for n in range(10):
+        buffer[n] = random.randbytes(400)
+    sizes = buffer.slow.weight_by_key
+    assert len(sizes) == 8
+    assert buffer.spilled_total.memory == sum(size.memory for size in sizes.values())
+    assert buffer.spilled_total.disk == sum(size.disk for size in sizes.values())
+    assert buffer.spilled_total - buffer.spilled_total == (0, 0)
+    buffer.clear()
+    assert buffer.spilled_total == (0, 0)
+
+
+def test_max_spill_refuses_what_would_pass_it(tmp_path, caplog):
+    """B04: nothing is lost, and the reason is logged; 0 spills nothing."""
+    with SpillBuffer(str(tmp_path), target=1000, max_spill=1500) as buffer:
+        for n in range(10):
+            buffer[n] = random.randbytes(600)
+        assert len(buffer) == 10 and buffer.spilled_total.disk <= 1500
+        assert "reached capacity" in caplog.text
+    with SpillBuffer(str(tmp_path), target=0, max_spill=0) as buffer:
+        buffer["a"] = "value"
+        assert buffer.evict() == -1 and dict(buffer.fast) == {"a": "value"}
+
+
+def test_a_heavy_unpicklable_value_is_kept_and_raised(buffer):
+    """B05: kept in memory with the error raised; an argument chooses that it is forgotten, as by Dask."""
+    with pytest.raises(TypeError):
+        buffer["a"] = Unpicklable(2000)
+    assert "a" in buffer.fast
+    with SpillBuffer(target=1000, as_dask=True) as dask:
+        with pytest.raises(TypeError):
+            dask["a"] = Unpicklable(2000)
+        assert "a" not in dask and len(dask) == 0
+
+
+def test_another_keys_failure_is_logged_and_raised_to_nobody(buffer, caplog):
+    """B06, B07, B12, S35: it is logged once, the value stays, readers and writers of other keys go on."""
+    buffer["bad"] = Unpicklable(600)
+    buffer["a"] = "a" * 500
+    buffer["b"] = "b" * 500
+    assert buffer["a"] == "a" * 500 and buffer["b"] == "b" * 500
+    assert "bad" in buffer.fast
+    assert caplog.text.count("Failed to pickle 'bad'") == 1
+    while set(buffer.fast) != {"bad"}:
+        assert buffer.evict() > 0
+    assert buffer.evict() == -1 and "bad" in buffer.fast
+    del buffer["bad"]
+    assert buffer.evict() == -1 and not buffer.fast
+
+
+def test_keys_of_all_types_are_kept_apart(buffer):
+    """B09: `1` and `"1"` are two keys, and each comes back as what it was."""
+    keys = [1, "1", b"1", ("1",), ("x", 0, 1), 1.5, 2**70, -(2**70), None, "\udcff", ("a", ("b", 2))]
+    for n, key in enumerate(keys):
+        buffer[key] = n
+    assert set(buffer) == set(keys) and len(buffer) == len(keys)
+    while buffer.fast:
+        buffer.evict()
+    assert {key: buffer[key] for key in keys} == dict(zip(keys, range(len(keys))))
+    assert buffer[1.0] == 0 and True in buffer
+    assert object() not in buffer
+    with pytest.raises(KeyError):
+        buffer[object()]
+    with pytest.raises(TypeError):
+        buffer[[1]] = 1
+
+
+def test_metrics_are_a_snapshot_under_dasks_names(buffer):
+    """B10: counts, bytes and seconds of every step."""
+    buffer["a"] = "a" * 500
+    _ = buffer["a"]
+    buffer.evict()
+    _ = buffer["a"]
+    metrics = buffer.cumulative_metrics
+    assert metrics["memory-read", "count"] == 1
+    assert metrics["memory-read", "bytes"] == sizeof("a" * 500)
+    assert metrics["disk-write", "count"] == metrics["disk-read", "count"] == 1
+    assert metrics["serialize", "seconds"] > 0 and metrics["deserialize", "seconds"] > 0
+    assert buffer.cumulative_metrics is not metrics
+
+
+def test_pop_works(buffer):
+    """B11: the value comes back, spilled or not; built as Dask's it is refused."""
+    buffer["a"] = "a"
+    buffer.evict()
+    assert buffer.pop("a") == "a" and buffer.pop("a", None) is None
+    with SpillBuffer(target=1000, as_dask=True) as dask, pytest.raises(NotImplementedError):
+        dask.pop("a", None)
+
+
+def test_fast_is_tested_for_emptiness(buffer):
+    """S36: and is a mapping besides."""
+    assert not buffer.fast
+    buffer["a"] = 1
+    assert buffer.fast and len(buffer.fast) == 1
+
+
+def test_closing_leaves_nothing_behind(tmp_path):
+    """Z24, B08: as a context manager, after a failed write too."""
+    with SpillBuffer(str(tmp_path), target=0, max_spill=2000) as buffer:
+        for n in range(10):
+            buffer[n] = random.randbytes(500)
+        buffer.flush()
+        assert os.listdir(tmp_path)
+    assert not os.listdir(tmp_path)
+    with pytest.raises(ValueError):
+        buffer["a"] = 1
+
+
+def test_it_is_a_mapping_and_can_be_subclassed(tmp_path):
+    class Doubling(SpillBuffer):
+        def __init__(self, directory):
+            super().__init__(directory, target=1000)
+
+        def __getitem__(self, key):
+            return 2 * super().__getitem__(key)
+
+    with Doubling(str(tmp_path)) as buffer, SpillBuffer(str(tmp_path)) as second:
+        assert isinstance(buffer, MutableMapping)
+        buffer.update(a=1, b=2)
+        assert dict(buffer.items()) == {"a": 2, "b": 4}
+        second["a"] = 5
+        assert buffer["a"] == 2
+
+
+def test_threads_see_their_own_writes(tmp_path):
+    """Values carry their key, and are read while others spill them, here and on a thread of the buffer."""
+    with SpillBuffer(str(tmp_path), target=20_000, writers=1) as buffer:
+        errors = []
+
+        def work(me):
+            try:
+                for n in range(300):
+                    buffer[me, n] = bytes([me]) * 500
+                    assert buffer[me, n // 2] == bytes([me]) * 500
+                    if n % 10 == 0:
+                        del buffer[me, n]
+                        buffer[me, n] = bytes([me]) * 500
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work, args=(me,)) for me in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors and len(buffer) == 1200
+
+
+def test_a_forked_child_gets_a_clear_error_and_leaves_the_parents_files(tmp_path):
+    program = """
+import os, sys, overspill
+buffer = overspill.SpillBuffer(sys.argv[1], target=0)
+buffer["a"] = b"x" * 100_000
+if (child := os.fork()) == 0:
+    try:
+        buffer["a"]
+    except RuntimeError as error:
+        del buffer
+        os._exit(3 if "forked" in str(error) else 4)
+    os._exit(5)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+assert buffer["a"] == b"x" * 100_000
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)

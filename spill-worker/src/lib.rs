@@ -62,6 +62,8 @@ mod data;
 mod events;
 mod limit;
 mod monitor;
+#[cfg(target_os = "linux")]
+pub mod nanny;
 mod pace;
 mod pause;
 mod process;

@@ -1,6 +1,8 @@
 //! The subcommands, one a file.
 
 mod config;
+mod guard;
+mod nanny;
 mod trim;
 
 use std::process::ExitCode;
@@ -12,6 +14,10 @@ use crate::failure::Failure;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run workers, watch their memory from outside, and start them again
+    Nanny(Box<nanny::Args>),
+    #[command(hide = true)]
+    Guard(guard::Args),
     /// Print the settings in force and where each came from
     Config(config::Args),
     /// Make running workers hand their unused memory back to the system
@@ -22,6 +28,8 @@ impl Command {
     /// Does it, and says how the process should end.
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
         match self {
+            Command::Nanny(args) => nanny::run(&args),
+            Command::Guard(args) => guard::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Config(args) => config::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Trim(args) => trim::run(&args).map(|()| ExitCode::SUCCESS),
         }

@@ -1,0 +1,141 @@
+//! `overspill nanny`: workers within their memory limit.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+
+use overspill::worker::config::Config;
+use overspill::worker::nanny::{Cause, Death, End, GuardProgram, Nanny};
+use overspill::worker::{Settings, SystemMemory};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+
+use crate::failure::Failure;
+use crate::settings::{Set, pair};
+
+/// Arguments of `overspill nanny`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// How many workers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    workers: u16,
+
+    /// Threads of each worker [default: those of the machine, shared out]
+    #[arg(long)]
+    nthreads: Option<u16>,
+
+    /// Memory of each worker: a size such as 4GiB, a fraction of the machine's, none, or auto: its share by threads
+    #[arg(long, value_name = "SIZE")]
+    memory_limit: Option<String>,
+
+    /// Below which each worker gets a directory of its own; may be given several times [default: the system's]
+    #[arg(long, value_name = "DIR")]
+    local_directory: Vec<PathBuf>,
+
+    /// A variable for the workers' environment; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    env: Vec<(String, String)>,
+
+    /// Start nothing again, and end with the worker's exit code
+    #[arg(long)]
+    once: bool,
+
+    /// A shell command to run when a worker process has died, before it is started again. It finds out by
+    /// OVERSPILL_WORKER_NAME, OVERSPILL_DEATH_PID, OVERSPILL_DEATH_CAUSE (memory, ended, failed),
+    /// OVERSPILL_DEATH_CODE or OVERSPILL_DEATH_SIGNAL, and OVERSPILL_DEATH_RESTARTS (true, false)
+    #[arg(long, value_name = "COMMAND")]
+    hook: Option<String>,
+
+    #[command(flatten)]
+    set: Set,
+
+    /// The worker: a program and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Runs workers until they have ended, and ends as they did.
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let settings = settings(args)?;
+    let guard = GuardProgram { program: env::current_exe()?, arguments: vec!["guard".into()] };
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let mut builder =
+        Nanny::builder(guard, settings, args.command.clone()).workers(args.workers.into()).once(args.once);
+    for (name, value) in &args.env {
+        builder = builder.env(name, value);
+    }
+    // What the command line sets holds for the workers too.
+    for (key, value) in &args.set.set {
+        let name = key.to_uppercase().replace('-', "_").replace('.', "__");
+        builder = builder.env(format!("OVERSPILL_{name}"), value);
+    }
+    if let Some(hook) = args.hook.clone() {
+        builder = builder.on_death(move |death| run_hook(&hook, death));
+    }
+    let nanny = Arc::new(builder.start()?);
+    let handle = signals.handle();
+    let code = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut ending = false;
+            for signal in signals.forever() {
+                let ends = matches!(signal, SIGTERM | SIGINT | SIGQUIT);
+                if ends && ending {
+                    nanny.kill();
+                    continue;
+                }
+                if ends {
+                    ending = true;
+                    nanny.retire();
+                }
+                if let Err(error) = nanny.signal(signal) {
+                    tracing::warn!("a signal is not passed on: {error}");
+                }
+            }
+        });
+        let code = nanny.wait();
+        handle.close();
+        code
+    });
+    Ok(ExitCode::from(code))
+}
+
+fn settings(args: &Args) -> Result<Settings, Failure> {
+    let machine = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = (machine / usize::from(args.workers)).max(1);
+    let nthreads = args.nthreads.map_or(share, usize::from);
+    let mut sources = args.set.sources().flag("worker.nthreads", &nthreads.to_string());
+    if let Some(limit) = &args.memory_limit {
+        sources = sources.flag("worker.memory.limit", limit);
+    }
+    let mut settings = Config::load(&sources, &SystemMemory::read()?)?.into_settings();
+    if !args.local_directory.is_empty() {
+        settings.local_directories.clone_from(&args.local_directory);
+    }
+    Ok(settings)
+}
+
+fn run_hook(hook: &str, death: &Death) {
+    let cause = match death.cause {
+        Cause::Memory => "memory",
+        Cause::Ended => "ended",
+        Cause::Failed => "failed",
+    };
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(hook);
+    command.env("OVERSPILL_WORKER_NAME", &death.name);
+    command.env("OVERSPILL_DEATH_PID", death.pid.to_string());
+    command.env("OVERSPILL_DEATH_CAUSE", cause);
+    command.env("OVERSPILL_DEATH_RESTARTS", death.restarts.to_string());
+    match death.end {
+        Some(End::Exited(code)) => _ = command.env("OVERSPILL_DEATH_CODE", code.to_string()),
+        Some(End::Signalled(signal)) => _ = command.env("OVERSPILL_DEATH_SIGNAL", signal.to_string()),
+        None => {}
+    }
+    match command.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => tracing::warn!("the hook ended with {status}"),
+        Err(error) => tracing::warn!("the hook cannot be run: {error}"),
+    }
+}

@@ -5,7 +5,7 @@ use overspill::{Lz4, MutableMapping, Result, presets};
 
 fn main() -> Result<()> {
     // RAM up to the target, then lz4, then segment files in a private temporary directory.
-    let map = presets::compressed_disk::<u32, Bytes, _>(64 << 20, None, Lz4)?;
+    let map = presets::compressed_disk::<u32, Bytes>(64 << 20, None, Lz4)?;
 
     for n in 0..4_000_u32 {
         let text = format!("value {n}, again and again; ").repeat(4_000);

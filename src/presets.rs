@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use spill_codec::Raw;
 #[cfg(feature = "compress")]
-use spill_compress::{Compress, Compressor};
+use spill_compress::{Compress, Compression};
 #[cfg(feature = "object")]
 use spill_core::Blocking;
 use spill_core::{
@@ -27,7 +27,7 @@ pub type Disk<K, V, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Segments<K>>>;
 
 /// RAM over compressed segment files.
 #[cfg(feature = "compress")]
-pub type CompressedDisk<K, V, Z, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Compress<Segments<K>, Z>>>;
+pub type CompressedDisk<K, V, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Compress<Segments<K>>>>;
 
 /// RAM over an object store.
 #[cfg(feature = "object")]
@@ -58,15 +58,16 @@ where
     Preset::new(target).directory(directory).disk(Raw)
 }
 
-/// [`disk`], with values compressed by `compressor` on their way.
+/// [`disk`], with values compressed on their way: by one compressor for all, or as
+/// [`Adaptive`](crate::Adaptive) chooses (`Compression::default()`).
 ///
 /// # Errors
 /// As [`disk`].
 ///
 /// ```
-/// use overspill::{Lz4, MutableMapping, presets};
+/// use overspill::{Compression, MutableMapping, presets};
 ///
-/// let map = presets::compressed_disk::<u64, String, _>(1 << 20, None, Lz4)?;
+/// let map = presets::compressed_disk::<u64, String>(1 << 20, None, Compression::default())?;
 /// for n in 0..100 {
 ///     map.insert(n, format!("{n} ").repeat(50_000))?;
 /// }
@@ -76,15 +77,15 @@ where
 /// # Ok::<_, overspill::Error>(())
 /// ```
 #[cfg(feature = "compress")]
-pub fn compressed_disk<K: Key, V: Value + HeapSize, Z: Compressor>(
+pub fn compressed_disk<K: Key, V: Value + HeapSize>(
     target: u64,
     directory: Option<&Path>,
-    compressor: Z,
-) -> Result<CompressedDisk<K, V, Z>>
+    compression: impl Into<Compression>,
+) -> Result<CompressedDisk<K, V>>
 where
     Raw: Codec<V>,
 {
-    Preset::new(target).directory(directory).compressed_disk(Raw, compressor)
+    Preset::new(target).directory(directory).compressed_disk(Raw, compression)
 }
 
 /// Keeps up to `target` bytes of values in RAM and spills the rest to an object store. Close the mapping to have its
@@ -167,14 +168,14 @@ impl<K: Key, V: Value> Preset<K, V> {
     /// # Errors
     /// As [`disk`](Self::disk).
     #[cfg(feature = "compress")]
-    pub fn compressed_disk<C: Codec<V>, Z: Compressor>(
+    pub fn compressed_disk<C: Codec<V>>(
         self,
         codec: C,
-        compressor: Z,
-    ) -> Result<CompressedDisk<K, V, Z, C>> {
+        compression: impl Into<Compression>,
+    ) -> Result<CompressedDisk<K, V, C>> {
         let share = Share::of(self.target);
         let segments = self.segments(&share)?;
-        let compressed = Compress::new(compressor, segments).with_pool(share.pool.clone());
+        let compressed = Compress::new(compression, segments).with_pool(share.pool.clone());
         self.buffered(&share, Func::new(codec, compressed))
     }
 

@@ -24,7 +24,7 @@ fn unstaged() -> Segments<u64> {
     Segments::open(config.segment_bytes(4096).stage_bytes(0)).unwrap()
 }
 
-fn compressed<Z: Compressor>(compressor: Z) -> CompressedDisk<u64, Frames, Z> {
+fn compressed<Z: Compressor>(compressor: Z) -> CompressedDisk<u64, Frames> {
     presets::compressed_disk(TARGET, None, compressor).unwrap()
 }
 
@@ -67,7 +67,7 @@ fn bytes_of_files(directory: &Path) -> u64 {
 #[test]
 fn spilled_is_what_the_files_hold() {
     let home = tempfile::tempdir().unwrap();
-    let map = presets::compressed_disk::<u64, Bytes, _>(1 << 20, Some(home.path()), Lz4).unwrap();
+    let map = presets::compressed_disk::<u64, Bytes>(1 << 20, Some(home.path()), Lz4).unwrap();
     for n in 0..64 {
         map.insert(n, Bytes::from(vec![n as u8; 100_000])).unwrap();
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench [NAME...]`: ours, the peer, the ratio and its spread, all alternating in one run.
 
+mod amplification;
 mod chain;
 mod codec;
 mod harness;
@@ -13,11 +14,12 @@ use harness::Row;
 /// A group of questions: its name, what it asks, and how.
 type Question = (&'static str, &'static str, fn(usize) -> Vec<Row>);
 
-const QUESTIONS: [Question; 5] = [
+const QUESTIONS: [Question; 6] = [
     ("hit", "a hit in fast memory, beside the lru crate behind a mutex", hit::run),
     ("large", "1 MiB values through the whole chain, beside plain file I/O", large::run),
     ("small", "4 KiB values through the whole chain, beside file I/O, fjall and redb", small::run),
     ("memory", "RAM for each spilled value; what evicting an unchanged value writes", memory::run),
+    ("amplification", "what overwriting writes beyond the bytes handed over", amplification::run),
     ("codec", "a large value viewed in place by rkyv, beside deserialised by serde", codec::run),
 ];
 

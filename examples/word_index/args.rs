@@ -3,9 +3,9 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
 use clap::error::ErrorKind;
-use clap::{Parser, ValueEnum};
-use overspill::{Compressor, Lz4, NoCompression, Zstd};
+use overspill::Compression;
 use spill_worker::{MemoryLimit, SystemMemory};
 
 use crate::failure::Failure;
@@ -35,9 +35,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) local_directory: Option<PathBuf>,
 
-    /// How spilled values are compressed
-    #[arg(long, value_name = "NAME", default_value = "lz4")]
-    compressor: CompressorName,
+    /// How spilled values are compressed: adaptive, none, lz4, zstd or zstd:LEVEL
+    #[arg(long, value_name = "NAME", default_value = "adaptive")]
+    compressor: String,
 
     /// Draws the words of the self-check
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
@@ -46,13 +46,6 @@ pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum CompressorName {
-    Lz4,
-    Zstd,
-    None,
 }
 
 impl Args {
@@ -102,13 +95,9 @@ impl Args {
         Ok(limit)
     }
 
-    /// The compressor of spilled values.
-    pub(crate) fn compressor(&self) -> Box<dyn Compressor> {
-        match self.compressor {
-            CompressorName::Lz4 => Box::new(Lz4),
-            CompressorName::Zstd => Box::new(Zstd::default()),
-            CompressorName::None => Box::new(NoCompression),
-        }
+    /// How spilled values are compressed.
+    pub(crate) fn compression(&self) -> Result<Compression, Failure> {
+        self.compressor.parse().map_err(|error: overspill::Error| Failure::Usage(error.to_string()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use overspill::presets::{CompressedDisk, Preset};
-use overspill::{Compressor, ManualEvict, MutableMapping, Result, Stats, Usage};
+use overspill::{Compression, ManualEvict, MutableMapping, Result, Stats, Usage};
 
 use crate::batch::{Batch, BucketWords};
 use crate::bucket::{self, BUCKETS};
@@ -18,7 +18,7 @@ use crate::stop::Stop;
 /// The weight in bytes at which a part is full and the next one begins.
 pub(crate) const PART_BYTES: u64 = 32 << 10;
 
-type Store = CompressedDisk<PartKey, Arc<Part>, Box<dyn Compressor>, PartCodec>;
+type Store = CompressedDisk<PartKey, Arc<Part>, PartCodec>;
 
 /// The parts of all buckets. Those of one are numbered from 0; the last is the one that grows.
 pub(crate) struct Index {
@@ -32,11 +32,11 @@ impl Index {
     pub(crate) fn open(
         plan: &Plan,
         directory: Option<&Path>,
-        compressor: Box<dyn Compressor>,
+        compression: Compression,
     ) -> Result<Self, Failure> {
         let store = Preset::weighed_by(plan.buffer, part::weigh)
             .directory(directory)
-            .compressed_disk(PartCodec, compressor)
+            .compressed_disk(PartCodec, compression)
             .map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(Index { store: Arc::new(store), full: vec![0; usize::from(BUCKETS)] })
     }

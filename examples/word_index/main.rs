@@ -78,7 +78,7 @@ fn run(args: &Args) -> Result<(), Failure> {
 
     // Values are dropped in reverse order: the monitor lets go of the buffer, the buffer of its files. So
     // nothing is left on disk whichever way this function ends.
-    let mut index = Index::open(&plan, args.local_directory.as_deref(), args.compressor())?;
+    let mut index = Index::open(&plan, args.local_directory.as_deref(), args.compression()?)?;
     let monitor = memory.watch(limit, thresholds, index.evictable())?;
 
     let start = clock.now();

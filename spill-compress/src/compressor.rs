@@ -1,8 +1,11 @@
-//! What makes the bytes of one frame fewer, and brings them back.
+//! What makes the bytes of one block fewer, and brings them back.
 
 use std::sync::Arc;
 
 use spill_core::{Error, ErrorKind, Result};
+
+/// What most compressors take at once, in bytes. With its scratch memory it stays in a core's own cache.
+const DEFAULT_BLOCK_LEN: usize = 512 << 10;
 
 /// Frames stored as they are.
 pub(crate) const NONE: u8 = 0;
@@ -11,7 +14,7 @@ pub(crate) const LZ4: u8 = 1;
 /// Frames in zstd's frame format.
 pub(crate) const ZSTD: u8 = 2;
 
-/// Compresses single frames. Usable as `dyn Compressor`; `Box` and `Arc` of one are compressors.
+/// Compresses single blocks: frames, or pieces of long ones. Usable as `dyn Compressor`; `Box` and `Arc` of one are compressors.
 ///
 /// # For implementors
 ///
@@ -24,6 +27,19 @@ pub trait Compressor: Send + Sync + 'static {
 
     /// The name that errors give, such as "lz4".
     fn name(&self) -> &'static str;
+
+    /// The name with what was set, such as "zstd:3": how counters tell apart what one compressor does at
+    /// several levels.
+    fn setting(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// The bytes that are compressed at once, a power of two of at least 4 KiB: a longer frame is cut into
+    /// blocks of this length, each independent of the others, so that several threads can share it. Longer
+    /// blocks shrink more and leave the processor's cache. 512 KiB unless overridden.
+    fn block_len(&self) -> usize {
+        DEFAULT_BLOCK_LEN
+    }
 
     /// Bytes of scratch memory that [`compress`](Self::compress) wants for a frame of `len` bytes, or 0 when
     /// it would not make a frame of that length any smaller; it is not called then.
@@ -55,6 +71,12 @@ macro_rules! forward {
             }
             fn name(&self) -> &'static str {
                 (**self).name()
+            }
+            fn setting(&self) -> String {
+                (**self).setting()
+            }
+            fn block_len(&self) -> usize {
+                (**self).block_len()
             }
             fn scratch_len(&self, len: usize) -> usize {
                 (**self).scratch_len(len)

@@ -1,41 +1,83 @@
 //! The small frame in front of every stored value that says how each of its frames was stored.
 //!
 //! ```text
-//! 'z'  version  count  { compressor  length } * count
+//! 'z'  version  count  { compressor  [layout]  length } * count
 //! ```
 //!
-//! `count` and `length` (bytes before compression) are unsigned LEB128, the others one byte each. The header
-//! ends with the last length: a byte more or less, or a count other than the number of frames that follow, is
-//! an error. A value of one frame takes five bytes, plus one for each seven bits of its length beyond seven.
+//! `count` and `length` (bytes before compression) are unsigned LEB128, the others one byte each. A frame
+//! stored as it is, compressor 0, has no layout. Otherwise the layout's low three bits are the width that the
+//! frame was shuffled by, as a power of two, and the high five bits the length of its blocks, likewise; each
+//! block is a stored frame of its own. The header ends with the last length: a byte more or less is an error,
+//! and so is a number of stored frames other than that of all blocks. A value of one frame takes six bytes,
+//! plus one for each seven bits of its length beyond seven.
 
 use bytes::Bytes;
 use spill_core::{Error, ErrorKind, Result};
 
+use crate::compressor::NONE;
+use crate::shuffle::Width;
+
 const MAGIC: u8 = b'z';
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// Blocks shorter than this would be more bookkeeping than data, and let a header claim millions of them.
+const SHORTEST_BLOCK: u8 = 12;
 
 /// How one frame was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Who compressed it.
-    pub(crate) compressor: u8,
     /// Its length in bytes before that.
     pub(crate) len: u64,
+    /// What was done to it, or `None` where it was stored as it is.
+    pub(crate) packed: Option<Packed>,
+}
+
+/// How the blocks of one frame were made smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Packed {
+    /// Who compressed them; never [`NONE`].
+    pub(crate) compressor: u8,
+    /// What each was shuffled by before.
+    pub(crate) width: Width,
+    /// The length of a block in bytes, but the last, as a power of two.
+    pub(crate) block: u8,
+}
+
+impl Entry {
+    /// How many stored frames hold it: one for each block.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.packed.map_or(1, |packed| self.len.div_ceil(packed.block_len()))
+    }
+}
+
+impl Packed {
+    /// The length of a block in bytes, but the last.
+    pub(crate) fn block_len(&self) -> u64 {
+        1 << self.block
+    }
+
+    /// The power of two of a block of `len` bytes, brought to what a header can say.
+    pub(crate) fn block_of(len: usize) -> u8 {
+        (len.max(1).ilog2() as u8).clamp(SHORTEST_BLOCK, 31)
+    }
 }
 
 /// The header of a value whose frames were stored as `entries` say.
 pub(crate) fn write(entries: &[Entry]) -> Bytes {
-    let mut header = Vec::with_capacity(4 + 6 * entries.len());
+    let mut header = Vec::with_capacity(4 + 7 * entries.len());
     header.extend([MAGIC, VERSION]);
     write_number(&mut header, entries.len() as u64);
     for entry in entries {
-        header.push(entry.compressor);
+        match entry.packed {
+            None => header.push(NONE),
+            Some(packed) => header.extend([packed.compressor, packed.width.power() | packed.block << 3]),
+        }
         write_number(&mut header, entry.len);
     }
     header.into()
 }
 
-/// The entries of `header`, one for each of the `frames` frames that follow it.
+/// The entries of `header`, which `frames` stored frames follow.
 ///
 /// # Errors
 /// [`Corrupt`](ErrorKind::Corrupt) for anything that [`write`] does not write.
@@ -46,16 +88,38 @@ pub(crate) fn read(header: &[u8], frames: usize) -> Result<Vec<Entry>> {
         return Err(corrupt(format!("a start of {:?}", [MAGIC, VERSION]), format!("{start:?}")));
     }
     let count = take_number(&mut rest)?;
-    if count != frames as u64 {
-        return Err(corrupt(format!("{count} frames, as it says"), format!("{frames} frames")));
+    // Each entry takes two bytes at least, so a count beyond that is no reason to take memory.
+    let mut entries = Vec::with_capacity(header.len().min(usize::try_from(count).unwrap_or(usize::MAX)));
+    let mut blocks: u64 = 0;
+    for _ in 0..count {
+        let entry = read_entry(&mut rest)?;
+        blocks = blocks.saturating_add(entry.blocks());
+        entries.push(entry);
     }
-    let entries = (0..frames)
-        .map(|_| Ok(Entry { compressor: take_byte(&mut rest)?, len: take_number(&mut rest)? }))
-        .collect::<Result<_>>()?;
     if !rest.is_empty() {
         return Err(corrupt("nothing after the last length", format!("{} bytes", rest.len())));
     }
+    if blocks != frames as u64 {
+        return Err(corrupt(format!("{blocks} frames, as it says"), format!("{frames} frames")));
+    }
     Ok(entries)
+}
+
+fn read_entry(rest: &mut &[u8]) -> Result<Entry> {
+    let compressor = take_byte(rest)?;
+    if compressor == NONE {
+        return Ok(Entry { packed: None, len: take_number(rest)? });
+    }
+    let layout = take_byte(rest)?;
+    let (width, block) = (Width::from_power(layout & 7), layout >> 3);
+    let Some(width) = width.filter(|_| block >= SHORTEST_BLOCK) else {
+        return Err(corrupt("a layout of frames", format!("{layout:#04x}")));
+    };
+    let len = take_number(rest)?;
+    if len == 0 {
+        return Err(corrupt("an empty frame stored as it is", "an empty frame compressed"));
+    }
+    Ok(Entry { packed: Some(Packed { compressor, width, block }), len })
 }
 
 fn write_number(to: &mut Vec<u8>, mut number: u64) {
@@ -105,21 +169,36 @@ mod tests {
 
     use super::*;
 
-    fn entry(compressor: u8, len: u64) -> Entry {
-        Entry { compressor, len }
+    fn plain(len: u64) -> Entry {
+        Entry { len, packed: None }
+    }
+
+    fn packed(compressor: u8, width: Width, block: u8, len: u64) -> Entry {
+        Entry { len, packed: Some(Packed { compressor, width, block }) }
     }
 
     #[test]
     fn the_format_is_what_the_module_says() {
-        assert_eq!(write(&[]), [b'z', 1, 0].as_slice());
-        assert_eq!(write(&[entry(2, 5)]), [b'z', 1, 1, 2, 5].as_slice());
-        assert_eq!(write(&[entry(0, 0), entry(1, 300)]), [b'z', 1, 2, 0, 0, 1, 0xAC, 2].as_slice());
+        assert_eq!(write(&[]), [b'z', 2, 0].as_slice());
+        assert_eq!(write(&[plain(5)]), [b'z', 2, 1, 0, 5].as_slice());
+        assert_eq!(
+            write(&[plain(0), packed(1, Width::Eight, 19, 300)]),
+            [b'z', 2, 2, 0, 0, 1, 19 << 3 | 3, 0xAC, 2].as_slice()
+        );
     }
 
     #[test]
     fn one_frame_takes_at_most_16_bytes() {
-        assert_eq!(write(&[entry(1, 16 << 30)]).len(), 9);
-        assert_eq!(write(&[entry(1, u64::MAX)]).len(), 14);
+        assert_eq!(write(&[packed(1, Width::One, 19, 16 << 30)]).len(), 10);
+        assert_eq!(write(&[packed(1, Width::One, 19, u64::MAX)]).len(), 15);
+    }
+
+    #[test]
+    fn a_frame_has_as_many_blocks_as_it_fills() {
+        for (len, blocks) in [(1, 1), (4096, 1), (4097, 2), (u64::MAX, 1 << 52)] {
+            assert_eq!(packed(1, Width::One, 12, len).blocks(), blocks, "{len} bytes");
+            assert_eq!(plain(len).blocks(), 1);
+        }
     }
 
     #[test]
@@ -139,26 +218,45 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_start_count_or_end_is_refused() {
-        let good = write(&[entry(1, 300), entry(0, 7)]);
-        read(&good, 2).unwrap();
-        read(&good, 1).unwrap_err();
-        read(&good, 3).unwrap_err();
+    fn a_wrong_start_count_layout_or_end_is_refused() {
+        let good = write(&[packed(1, Width::Two, 12, 5000), plain(7)]);
+        read(&good, 3).unwrap();
+        read(&good, 2).unwrap_err();
+        read(&good, 4).unwrap_err();
         for cut in 0..good.len() {
-            read(&good[..cut], 2).unwrap_err();
+            read(&good[..cut], 3).unwrap_err();
         }
-        read(&[&good[..], &[0]].concat(), 2).unwrap_err();
-        read(&[b'z', 2, 0], 0).unwrap_err();
-        read(&[b'y', 1, 0], 0).unwrap_err();
+        read(&[&good[..], &[0]].concat(), 3).unwrap_err();
+        read(&[b'z', 1, 0], 0).unwrap_err();
+        read(&[b'y', 2, 0], 0).unwrap_err();
+        for (layout, len) in [(12 << 3 | 5, 9), (11 << 3, 9), (0, 9), (12 << 3, 0)] {
+            read(&[b'z', 2, 1, 1, layout, len], 1).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_count_of_billions_is_refused_without_taking_memory_for_it() {
+        let header =
+            [&[b'z', 2][..], &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1], &[0, 1]].concat();
+        read(&header, 1).unwrap_err();
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
         #[test]
-        fn every_header_reads_back(list in prop::collection::vec(any::<(u8, u64)>(), 0..20)) {
-            let entries: Vec<_> = list.into_iter().map(|(id, len)| entry(id, len)).collect();
-            prop_assert_eq!(read(&write(&entries), entries.len()).unwrap(), entries);
+        fn every_header_reads_back(
+            list in prop::collection::vec((any::<u8>(), 0_usize..5, 12_u8..32, 1_u64..1 << 40), 0..20),
+        ) {
+            let entries: Vec<_> = list
+                .into_iter()
+                .map(|(id, width, block, len)| match id {
+                    NONE => plain(len),
+                    id => packed(id, Width::ALL[width], block, len),
+                })
+                .collect();
+            let blocks: u64 = entries.iter().map(Entry::blocks).sum();
+            prop_assert_eq!(read(&write(&entries), blocks as usize).unwrap(), entries);
         }
 
         #[test]

@@ -8,52 +8,61 @@ use spill_core::{
     SystemClock, Usage,
 };
 
+use crate::blocks::{self, Workshop};
+use crate::compression::Compression;
 use crate::compressor::{self, Compressor, damaged};
 use crate::header::{self, Entry};
+use crate::tally::Tally;
+use crate::threads::Threads;
 
 /// The largest value that a layer takes unless told otherwise, in bytes before compression: 16 GiB.
 pub const DEFAULT_MAX_VALUE_BYTES: u64 = 16 << 30;
 
-/// Results shorter than this are kept in memory of exactly their size; for longer ones the pool's buffers,
-/// which waste an eighth at most, spare the page faults of fresh memory.
-const POOLED: usize = 4096;
-
 /// A mapping of frames over a mapping of compressed frames.
 ///
-/// It holds no lock and no value, so any number of threads compress at once, each in its own call. Between an
-/// encoding layer and storage it sees every value once on the way in and once on the way out. The weight of a
-/// value passes unchanged; sizes that the layers below report are those of the compressed bytes.
+/// It holds no value, and no lock while it works, so any number of threads compress at once, each in its own
+/// call; a long value is shared with cores that have nothing else to do here. Between an encoding layer and
+/// storage it sees every value once on the way in and once on the way out. The weight of a value passes
+/// unchanged; sizes that the layers below report are those of the compressed bytes.
 ///
-/// Memory: while a frame is compressed, scratch memory of about its length; what goes down is of the length
-/// the result has. Frames read back lie in buffers of the [`Pool`], except those stored as they are, which
-/// pass through.
-pub struct Compress<M, C> {
-    compressor: C,
+/// Memory: while a frame is compressed, each thread has scratch memory for a block; what goes down is of the
+/// length the result has. Frames read back lie in buffers of the [`Pool`], except those stored as they are,
+/// which pass through.
+pub struct Compress<M> {
+    compression: Compression,
     inner: M,
     /// Reads what zstd wrote, where another compressor writes; it keeps contexts, so it is kept.
     #[cfg(feature = "zstd")]
     zstd: crate::Zstd,
     pool: Pool,
     clock: Arc<dyn Clock>,
+    threads: Threads,
     max_value_bytes: u64,
     compress: Meter,
     decompress: Meter,
 }
 
-impl<M, C: Compressor> Compress<M, C> {
-    /// Compresses by `compressor` what goes into `inner`, and reads whatever any compiled-in compressor wrote.
-    pub fn new(compressor: C, inner: M) -> Self {
+impl<M> Compress<M> {
+    /// Compresses what goes into `inner` as `compression` says (a [`Compressor`], [`Adaptive`](crate::Adaptive)
+    /// or a [`Compression`]), and reads whatever any compiled-in compressor wrote.
+    pub fn new(compression: impl Into<Compression>, inner: M) -> Self {
         Compress {
-            compressor,
+            compression: compression.into(),
             inner,
             #[cfg(feature = "zstd")]
             zstd: crate::Zstd::default(),
             pool: Pool::default(),
             clock: Arc::new(SystemClock::new()),
+            threads: Threads::new(std::thread::available_parallelism().map_or(1, usize::from)),
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
             compress: Meter::default(),
             decompress: Meter::default(),
         }
+    }
+
+    /// [`new`](Self::new) with [`Adaptive`](crate::Adaptive), which needs no setting.
+    pub fn adaptive(inner: M) -> Self {
+        Self::new(Compression::default(), inner)
     }
 
     /// Takes memory from `pool`, which the layers of a chain should share.
@@ -70,6 +79,14 @@ impl<M, C: Compressor> Compress<M, C> {
         self
     }
 
+    /// Lets a long value be shared by threads of this layer's own while fewer than `threads` work here, callers
+    /// included; with 1, each caller works alone. As many as there are cores unless set.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = Threads::new(threads);
+        self
+    }
+
     /// Refuses values of more than `bytes` bytes before compression, on the way in and on the way out: damaged
     /// storage can never make a read take more memory than this. [`DEFAULT_MAX_VALUE_BYTES`] unless set.
     #[must_use]
@@ -83,9 +100,18 @@ impl<M, C: Compressor> Compress<M, C> {
         &self.inner
     }
 
-    /// The compressor of new values.
-    pub fn compressor(&self) -> &C {
-        &self.compressor
+    /// How new values are compressed.
+    pub fn compression(&self) -> &Compression {
+        &self.compression
+    }
+
+    /// What each setting of a compressor did so far.
+    pub fn tallies(&self) -> Vec<Tally> {
+        self.compression.tallies()
+    }
+
+    fn workshop(&self) -> Workshop<'_> {
+        Workshop { pool: &self.pool, clock: &*self.clock, threads: &self.threads }
     }
 
     fn compress(&self, value: &Frames) -> Result<Frames> {
@@ -96,43 +122,43 @@ impl<M, C: Compressor> Compress<M, C> {
             let mut stored = Vec::with_capacity(value.as_slice().len() + 1);
             stored.push(Bytes::new());
             for frame in value {
-                let (compressor, bytes) = match self.compress_frame(frame)? {
-                    Some(compressed) => (self.compressor.id(), compressed),
-                    None => (compressor::NONE, frame.clone()),
-                };
-                entries.push(Entry { compressor, len: frame.len() as u64 });
-                stored.push(bytes);
+                entries.push(self.compress_frame(frame, &mut stored)?);
             }
             stored[0] = header::write(&entries);
             Ok(Frames::from(stored).with_weight(value.weight()))
         })
     }
 
-    /// The compressed frame in memory of its own length, or `None` when it did not shrink.
-    fn compress_frame(&self, frame: &[u8]) -> Result<Option<Bytes>> {
-        let scratch_len = self.compressor.scratch_len(frame.len());
-        if scratch_len == 0 {
-            return Ok(None);
-        }
-        let mut scratch = self.pool.take(scratch_len, 0);
-        let Some(len) = self.compressor.compress(frame, &mut scratch)? else { return Ok(None) };
-        if len >= frame.len() {
-            return Ok(None);
-        }
-        let compressed = scratch.get(..len).ok_or_else(|| {
-            let reason = format!("said {len} bytes of a scratch of {scratch_len}");
-            Error::codec(self.compressor.name(), reason)
-        })?;
-        Ok(Some(self.copy(compressed)))
+    /// Adds the blocks of `frame` to `stored`, or all of it as it is.
+    fn compress_frame(&self, frame: &Bytes, stored: &mut Vec<Bytes>) -> Result<Entry> {
+        let len = frame.len() as u64;
+        let Some(pick) = self.compression.pick(frame, &self.pool, &*self.clock) else {
+            self.compression.plain(frame.len());
+            stored.push(frame.clone());
+            return Ok(Entry { len, packed: None });
+        };
+        let compressor = self.compression.picked(&pick);
+        let (smaller, time) = self.workshop().pack(compressor, pick.width, frame)?;
+        let Some(smaller) = smaller else {
+            self.compression.packed(&pick, frame.len(), frame.len(), time);
+            stored.push(frame.clone());
+            return Ok(Entry { len, packed: None });
+        };
+        let result = smaller.blocks.iter().map(Bytes::len).sum();
+        self.compression.packed(&pick, frame.len(), result, time);
+        stored.extend(smaller.blocks);
+        Ok(Entry { len, packed: Some(smaller.packed) })
     }
 
-    fn copy(&self, bytes: &[u8]) -> Bytes {
-        if bytes.len() < POOLED {
-            return Bytes::copy_from_slice(bytes);
+    /// Runs `write`, which hands `bytes` bytes to storage, and tells the choice how long it waited for that.
+    fn written<R>(&self, bytes: u64, write: impl FnOnce() -> R) -> R {
+        if !self.compression.follows_storage() {
+            return write();
         }
-        let mut buffer = self.pool.take(bytes.len(), 0);
-        buffer.copy_from_slice(bytes);
-        buffer.freeze()
+        let begun = self.clock.now();
+        let result = write();
+        self.compression.written(bytes, self.clock.now().saturating_sub(begun));
+        result
     }
 
     fn decompress(&self, stored: &Frames) -> Result<Frames> {
@@ -144,24 +170,29 @@ impl<M, C: Compressor> Compress<M, C> {
             let entries = header::read(header, frames.len())?;
             // Every frame is checked before memory is taken for any.
             let mut total: u64 = 0;
-            for (entry, frame) in entries.iter().zip(frames) {
+            let mut parts = Vec::with_capacity(entries.len());
+            let mut rest = frames;
+            for entry in &entries {
                 total = total.saturating_add(entry.len);
                 self.check_size(total)?;
-                self.check_frame(entry, frame)?;
+                // The header was held against the number of frames.
+                let (blocks, others) =
+                    rest.split_at(usize::try_from(entry.blocks()).unwrap_or(usize::MAX).min(rest.len()));
+                rest = others;
+                self.check_frame(entry, blocks)?;
+                parts.push((entry, blocks));
             }
-            let frames = entries.iter().zip(frames).map(|(entry, frame)| self.decompress_frame(entry, frame));
+            let frames = parts.into_iter().map(|(entry, blocks)| self.decompress_frame(entry, blocks));
             Ok(frames.collect::<Result<Frames>>()?.with_weight(stored.weight()))
         })
     }
 
-    fn decompress_frame(&self, entry: &Entry, frame: &Bytes) -> Result<Bytes> {
-        if entry.compressor == compressor::NONE {
-            return Ok(frame.clone());
-        }
+    fn decompress_frame(&self, entry: &Entry, blocks: &[Bytes]) -> Result<Bytes> {
+        let Some(packed) = entry.packed else {
+            return Ok(blocks.first().cloned().unwrap_or_default());
+        };
         let len = usize::try_from(entry.len).map_err(|_| self.too_large(entry.len))?;
-        let mut output = self.pool.take(len, 0);
-        self.decompressor(entry.compressor)?.decompress(frame, &mut output)?;
-        Ok(output.freeze())
+        self.workshop().unpack(self.decompressor(packed.compressor)?, packed, blocks, len)
     }
 
     fn check_size(&self, bytes: u64) -> Result<()> {
@@ -174,27 +205,20 @@ impl<M, C: Compressor> Compress<M, C> {
         ErrorKind::TooLarge { what, size, limit: self.max_value_bytes.min(usize::MAX as u64), setting }.into()
     }
 
-    /// Whether `frame` can be `entry.len` bytes, told without decompressing it.
-    fn check_frame(&self, entry: &Entry, frame: &[u8]) -> Result<()> {
-        if entry.compressor == compressor::NONE {
-            if entry.len == frame.len() as u64 {
-                return Ok(());
-            }
-            return Err(damaged("none", format!("{} bytes", entry.len), format!("{} bytes", frame.len())));
+    /// Whether `blocks` can be what `entry` says, told without decompressing them.
+    fn check_frame(&self, entry: &Entry, blocks: &[Bytes]) -> Result<()> {
+        match entry.packed {
+            Some(packed) => blocks::check(self.decompressor(packed.compressor)?, packed, blocks, entry.len),
+            None => match blocks.first().map_or(0, Bytes::len) as u64 {
+                len if len == entry.len => Ok(()),
+                len => Err(damaged("none", format!("{} bytes", entry.len), format!("{len} bytes"))),
+            },
         }
-        let compressor = self.decompressor(entry.compressor)?;
-        let most = compressor.largest_output(frame);
-        if entry.len > most {
-            let expected = format!("{} bytes when decompressed", entry.len);
-            let found = format!("{} bytes, which can become {most} at most", frame.len());
-            return Err(damaged(compressor.name(), expected, found));
-        }
-        Ok(())
     }
 
     fn decompressor(&self, id: u8) -> Result<&dyn Compressor> {
-        if id == self.compressor.id() {
-            return Ok(&self.compressor);
+        if let Some(own) = self.compression.by_id(id) {
+            return Ok(own);
         }
         match id {
             #[cfg(feature = "lz4")]
@@ -206,7 +230,7 @@ impl<M, C: Compressor> Compress<M, C> {
             #[cfg(not(feature = "zstd"))]
             compressor::ZSTD => Err(not_compiled_in("zstd")),
             _ => Err(Error::codec(
-                self.compressor.name(),
+                "compress",
                 format!("a frame was stored by compressor number {id}, which this layer does not have"),
             )),
         }
@@ -219,7 +243,7 @@ fn not_compiled_in(name: &'static str) -> Error {
     Error::codec(name, reason)
 }
 
-impl<K: Key, M: MutableMapping<K, Frames>, C: Compressor> MutableMapping<K, Frames> for Compress<M, C> {
+impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Compress<M> {
     fn get(&self, key: &K) -> Result<Option<Frames>> {
         self.inner.get(key)?.map(|stored| self.decompress(&stored)).transpose()
     }
@@ -227,7 +251,7 @@ impl<K: Key, M: MutableMapping<K, Frames>, C: Compressor> MutableMapping<K, Fram
         let stored = self.compress(&value)?;
         // What is compressed need not be in memory twice while storage works.
         drop(value);
-        self.inner.insert(key, stored)
+        self.written(stored.byte_len(), || self.inner.insert(key, stored))
     }
     fn remove(&self, key: &K) -> Result<bool> {
         self.inner.remove(key)
@@ -273,8 +297,9 @@ impl<K: Key, M: MutableMapping<K, Frames>, C: Compressor> MutableMapping<K, Fram
                 Err(error) => Some(error),
             })
             .collect();
-        let mut inserted = self.inner.insert_many(batch).into_iter();
-        let missing = || Err(Error::codec(self.compressor.name(), "the mapping below gave too few results"));
+        let bytes = batch.iter().map(|(_, stored): &(K, Frames)| stored.byte_len()).sum();
+        let mut inserted = self.written(bytes, || self.inner.insert_many(batch)).into_iter();
+        let missing = || Err(Error::codec("compress", "the mapping below gave too few results"));
         failed
             .into_iter()
             .map(|failed| failed.map_or_else(|| inserted.next().unwrap_or_else(missing), Err))

@@ -48,17 +48,27 @@
 //! Features: `lz4`, `zstd`, both on by default. A value whose compressor is not compiled in is an error that
 //! names the feature.
 
+mod adaptive;
+mod blocks;
+mod compression;
 mod compressor;
 mod header;
 mod layer;
 #[cfg(feature = "lz4")]
 mod lz4;
+mod shuffle;
+mod tally;
+mod threads;
 #[cfg(feature = "zstd")]
 mod zstd;
 
+pub use adaptive::Adaptive;
+pub use compression::Compression;
 pub use compressor::{Compressor, NoCompression};
 pub use layer::{Compress, DEFAULT_MAX_VALUE_BYTES};
 #[cfg(feature = "lz4")]
 pub use lz4::Lz4;
+pub use shuffle::Width;
+pub use tally::Tally;
 #[cfg(feature = "zstd")]
 pub use zstd::Zstd;

@@ -1,6 +1,6 @@
 //! lz4, block format: fast both ways.
 
-use lz4_flex::block;
+use lz4::block;
 use spill_core::Result;
 
 use crate::compressor::{Compressor, LZ4, damaged, expected_len};
@@ -14,11 +14,11 @@ const SHORTEST: usize = 13;
 /// A byte of a block can stand for at most this many bytes: match lengths go on by up to 255 a byte.
 const MAX_RATIO: u64 = 255;
 
-/// lz4 in its block format. Frames beyond about 2.1 GB, which the format does not allow, are stored as they
-/// are.
+/// lz4 in its block format, by the reference implementation in C. Its decoder checks every length and offset
+/// against both ends of both buffers, so that no input makes it touch other memory.
 ///
-/// A frame needs scratch memory of 1.1 times its length while it is compressed; only as much of it is touched
-/// as the result takes.
+/// Blocks beyond about 2.1 GB, which the format does not allow, are stored as they are. A block needs scratch
+/// memory of its own length while it is compressed; only as much of it is touched as the result takes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lz4;
 
@@ -31,13 +31,16 @@ impl Compressor for Lz4 {
         "lz4"
     }
 
+    /// The block's own length: lz4 gives up as soon as the result would be longer.
     fn scratch_len(&self, len: usize) -> usize {
-        if (SHORTEST..=LONGEST).contains(&len) { block::get_maximum_output_size(len) } else { 0 }
+        if (SHORTEST..=LONGEST).contains(&len) { len } else { 0 }
     }
 
     fn compress(&self, frame: &[u8], scratch: &mut [u8]) -> Result<Option<usize>> {
-        // The one error there is says that the scratch is too short, so the frame is stored as it is.
-        Ok(block::compress_into(frame, scratch).ok().filter(|len| *len < frame.len()))
+        let room = scratch.len().min(frame.len());
+        // The one error there is for such lengths says that the scratch is too short: the block resists.
+        let len = block::compress_to_buffer(frame, None, false, &mut scratch[..room]);
+        Ok(len.ok().filter(|len| *len < frame.len()))
     }
 
     fn largest_output(&self, compressed: &[u8]) -> u64 {
@@ -45,10 +48,15 @@ impl Compressor for Lz4 {
     }
 
     fn decompress(&self, compressed: &[u8], output: &mut [u8]) -> Result<()> {
-        match block::decompress_into(compressed, output) {
-            Ok(len) if len == output.len() => Ok(()),
-            Ok(len) => Err(damaged("lz4", expected_len(output.len()), format!("{len} bytes"))),
-            Err(error) => Err(damaged("lz4", expected_len(output.len()), error.to_string())),
+        let expected = output.len();
+        let refused = |found: String| damaged("lz4", expected_len(expected), found);
+        let size =
+            i32::try_from(expected).ok().filter(|_| expected <= LONGEST && compressed.len() <= LONGEST);
+        let size = size.ok_or_else(|| refused(format!("a block of {} bytes", compressed.len())))?;
+        match block::decompress_to_buffer(compressed, Some(size), output) {
+            Ok(len) if len == expected => Ok(()),
+            Ok(len) => Err(refused(format!("{len} bytes"))),
+            Err(_) => Err(refused("a block that is no lz4".to_owned())),
         }
     }
 }

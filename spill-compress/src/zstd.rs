@@ -11,6 +11,9 @@ use crate::compressor::{Compressor, ZSTD, damaged, expected_len};
 /// and tens of them at the highest levels; more threads than this at once make and free their own.
 const IDLE_CONTEXTS: usize = 8;
 
+/// The level from which on zstd gains by blocks longer than a core's own cache.
+const FAR_MATCHES: i32 = 6;
+
 /// Frames up to this length are stored as they are: zstd's own headers take ten bytes.
 const SHORTEST: usize = 16;
 
@@ -37,7 +40,12 @@ impl Zstd {
             let expected = format!("a level from {} to {}", range.start(), range.end());
             return Err(Error::config("zstd level", level, expected));
         }
-        Ok(Zstd { level, ..Zstd::default() })
+        Ok(Zstd::at(level))
+    }
+
+    /// zstd at a level that is known to exist.
+    pub(crate) fn at(level: i32) -> Self {
+        Zstd { level, compressors: Contexts::new(), decompressors: Contexts::new() }
     }
 
     /// The level it compresses at.
@@ -50,11 +58,7 @@ impl Zstd {
 impl Default for Zstd {
     /// zstd at its own default level.
     fn default() -> Self {
-        Zstd {
-            level: zstd::DEFAULT_COMPRESSION_LEVEL,
-            compressors: Contexts::new(),
-            decompressors: Contexts::new(),
-        }
+        Zstd::at(zstd::DEFAULT_COMPRESSION_LEVEL)
     }
 }
 
@@ -71,6 +75,15 @@ impl Compressor for Zstd {
 
     fn name(&self) -> &'static str {
         "zstd"
+    }
+
+    fn setting(&self) -> String {
+        format!("zstd:{}", self.level)
+    }
+
+    /// 1 MiB where the level is high enough to find matches at such distances, else the default.
+    fn block_len(&self) -> usize {
+        if self.level >= FAR_MATCHES { 1 << 20 } else { 512 << 10 }
     }
 
     /// The frame's own length: zstd gives up as soon as the result would be longer.

@@ -16,7 +16,11 @@ const ZSTD: u8 = 2;
 
 /// A stored value of one frame that claims to be `len` bytes when decompressed.
 fn claim(compressor: u8, len: u64, frame: Bytes) -> Frames {
-    let mut header = vec![b'z', 1, 1, compressor];
+    let mut header = vec![b'z', 2, 1, compressor];
+    if compressor != 0 {
+        // Not shuffled, and one block.
+        header.push(31 << 3);
+    }
     let mut rest = len;
     while rest >= 0x80 {
         header.push(rest as u8 | 0x80);
@@ -67,7 +71,7 @@ fn a_zip_bomb_within_the_ratio_of_its_format_stops_at_the_bound_of_the_caller() 
 #[test]
 fn a_zip_bomb_spread_over_many_frames_stops_at_the_bound_of_the_caller() {
     let part = compressed(&Lz4, &[0; 100_000]);
-    let header: Vec<u8> = [b'z', 1, 20].into_iter().chain([LZ4, 0xA0, 0x8D, 6].repeat(20)).collect();
+    let header: Vec<u8> = [b'z', 2, 20].into_iter().chain([LZ4, 31 << 3, 0xA0, 0x8D, 6].repeat(20)).collect();
     let stored = std::iter::once(Bytes::from(header)).chain(vec![part; 20]).collect();
     let error = refused(stored, 1_000_000);
     assert!(matches!(error.kind(), ErrorKind::TooLarge { size: 1_100_000, .. }), "{error}");
@@ -140,7 +144,7 @@ fn a_plain_frame_of_another_length_than_claimed_is_corrupt() {
 #[test]
 fn a_value_without_frames_and_one_with_a_lost_frame_are_corrupt() {
     assert!(is_corrupt(&refused(Frames::from(vec![]), u64::MAX)));
-    let header = Bytes::from_static(&[b'z', 1, 2, 0, 1, 0, 1]);
+    let header = Bytes::from_static(&[b'z', 2, 2, 0, 1, 0, 1]);
     assert!(is_corrupt(&refused(Frames::from_iter([header, Bytes::from_static(b"a")]), u64::MAX)));
 }
 

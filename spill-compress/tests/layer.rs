@@ -12,7 +12,7 @@ use bytes::Bytes;
 use memory::Memory;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use spill_compress::{Compress, Compressor, Lz4, NoCompression, Zstd};
+use spill_compress::{Compress, Compression, Compressor, Lz4, Zstd};
 use spill_core::conformance::{Fault, Faulty, Operation, Plan};
 use spill_core::{ErrorKind, FRAME_ALIGN, Frames, ManualClock, MappingExt, MutableMapping, Pool, Result};
 
@@ -28,8 +28,21 @@ fn noise(len: usize, seed: u64) -> Bytes {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-fn compressors() -> Vec<Arc<dyn Compressor>> {
-    vec![Arc::new(NoCompression), Arc::new(Lz4), Arc::new(Zstd::default()), Arc::new(Zstd::new(19).unwrap())]
+/// One of each kind.
+const SETTINGS: [&str; 9] = [
+    "none",
+    "lz4",
+    "zstd:3",
+    "zstd:19",
+    "zstd:-5",
+    "lz4+shuffle8",
+    "zstd:1+shuffle4",
+    "lz4+shuffle16",
+    "adaptive",
+];
+
+fn settings() -> impl Iterator<Item = Compression> {
+    SETTINGS.into_iter().map(|name| name.parse().unwrap())
 }
 
 #[test]
@@ -39,11 +52,11 @@ fn every_compressor_reads_what_every_other_wrote() {
         let text = Bytes::from(format!("value {key} ").repeat(1000));
         Frames::from_iter([text, noise(1000, key), Bytes::new()])
     };
-    for (key, compressor) in (0..).zip(compressors()) {
+    for (key, compressor) in (0..).zip(settings()) {
         Compress::new(compressor, storage.clone()).insert(key, value(key)).unwrap();
     }
-    for reader in compressors() {
-        let name = reader.name();
+    for reader in settings() {
+        let name = reader.to_string();
         let mapping = Compress::new(reader, storage.clone());
         for key in mapping.keys() {
             assert_eq!(mapping.get(&key).unwrap(), Some(value(key)), "{name} reads {key}");
@@ -54,8 +67,8 @@ fn every_compressor_reads_what_every_other_wrote() {
 
 #[test]
 fn a_frame_that_does_not_shrink_is_stored_and_given_back_as_it_is_without_a_copy() {
-    for compressor in compressors() {
-        let name = compressor.name();
+    for compressor in settings() {
+        let name = compressor.to_string();
         let mapping = Compress::new(compressor, Memory::default());
         for frame in [noise(10_000, 7), noise(14, 7), Bytes::from_static(b"tiny")] {
             mapping.insert(1, frame.clone().into()).unwrap();
@@ -74,7 +87,7 @@ fn a_frame_that_does_not_shrink_is_stored_and_given_back_as_it_is_without_a_copy
 
 #[test]
 fn a_value_of_one_frame_grows_by_at_most_16_bytes() {
-    for compressor in compressors() {
+    for compressor in settings() {
         let mapping = Compress::new(compressor, Memory::default());
         for len in [0, 1, 100, 1 << 20] {
             mapping.insert(1, noise(len, 3).into()).unwrap();
@@ -98,7 +111,7 @@ fn frames_of_one_value_are_compressed_each_for_itself() {
 
 #[test]
 fn values_without_frames_with_empty_frames_and_with_many_frames_keep_their_boundaries() {
-    for compressor in compressors() {
+    for compressor in settings() {
         let mapping = Compress::new(compressor, Memory::default());
         let many = (0..3000_u32).map(|n| Bytes::from(n.to_string().repeat(n as usize % 40)));
         let values = [
@@ -362,10 +375,10 @@ proptest! {
     fn values_come_back_byte_for_byte(
         frames in prop::collection::vec(frame(), 0..8),
         weight in any::<u64>(),
-        which in 0_usize..4,
+        which in 0..SETTINGS.len(),
     ) {
         let value = Frames::from(frames).with_weight(weight);
-        let mapping = Compress::new(Arc::clone(&compressors()[which]), Memory::default());
+        let mapping = Compress::new(SETTINGS[which].parse::<Compression>().unwrap(), Memory::default());
         mapping.insert(1, value.clone()).unwrap();
         let read = mapping.get(&1).unwrap().unwrap();
         prop_assert_eq!(read.weight(), weight);

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use spill_compress::{Compress, Compressor, Lz4, NoCompression, Zstd};
-use spill_core::{Error, ErrorKind, Frames, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
+use spill_compress::{Compress, Compression};
+use spill_core::{ErrorKind, Frames, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
 use crate::error::raised;
@@ -22,15 +22,10 @@ pub(crate) fn open(
     pool: &Pool,
 ) -> PyResult<Store> {
     let build = || -> Result<Store> {
-        let compressor: Arc<dyn Compressor> = match compressor {
-            "none" => Arc::new(NoCompression),
-            "lz4" => Arc::new(Lz4),
-            "zstd" => Arc::new(Zstd::new(1)?),
-            other => return Err(Error::config("overspill.compressor", other, "lz4, zstd or none")),
-        };
+        let compression: Compression = compressor.parse()?;
         let segments = Segments::open(SegmentsConfig::new(Workspace::open(directory)?).pool(pool.clone()))?;
         let capped = Capped { inner: segments, limit: max_spill };
-        Ok(Arc::new(Compress::new(compressor, capped).with_pool(pool.clone())))
+        Ok(Arc::new(Compress::new(compression, capped).with_pool(pool.clone())))
     };
     build().map_err(|error| raised(&error))
 }

@@ -62,7 +62,8 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     worker_local_directory:
         A worker's directory; takes the place of ``spill_directory``.
     compressor:
-        ``lz4``, ``zstd`` or ``none``. Unless given, the configuration's ``overspill.compressor``, or ``lz4``.
+        ``adaptive``, ``none``, ``lz4`` or ``zstd:LEVEL``. Unless given, the configuration's
+        ``overspill.compressor``, or ``adaptive``.
     writers:
         Threads that spill behind the caller; 0 spills in the caller.
     as_dask:
@@ -92,7 +93,7 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
             setting = dask.config.get("distributed.worker.memory.max-spill", False)
             max_spill = False if setting is False else parse_bytes(setting)
         if compressor is None:
-            compressor = dask.config.get("overspill.compressor", "lz4")
+            compressor = dask.config.get("overspill.compressor", "adaptive")
         if writers is None:
             behind = 0 if worker_local_directory is None else 1
             writers = int(dask.config.get("overspill.writers", behind))

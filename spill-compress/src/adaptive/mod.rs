@@ -1,0 +1,65 @@
+//! `Adaptive`: chooses for each frame by what frames like it cost so far, and by what storage costs now.
+
+mod model;
+mod sample;
+
+use std::sync::Arc;
+
+pub(crate) use model::{Arm, Model};
+
+use crate::compressor::Compressor;
+
+/// Chooses for each frame the compressor, its level and the width to shuffle by, so that compressing and
+/// writing together take the least time.
+///
+/// How: a look at a few bytes of the frame tells how wide its items are and how much they repeat. Frames that
+/// look alike are a class. The first of a class has a piece compressed by the lightest settings, shuffled and
+/// not; after that the class is chosen for by what its frames took and gave, and by the time that storage
+/// takes for a byte. So a writer that waits for storage compresses harder, one that storage never keeps waiting
+/// compresses lightly or not at all, and bytes that do not shrink cost the look. Other settings are tried on
+/// frames now and then, out of a budget of about a sixtieth of the time.
+///
+/// It needs no setting. [`over`](Self::over) narrows or widens what it chooses from.
+#[derive(Clone)]
+pub struct Adaptive {
+    ladder: Vec<Arc<dyn Compressor>>,
+}
+
+impl Adaptive {
+    /// Chooses among the compressors of `ladder`, which go from fast to small, and storing as it is. The first
+    /// two are what an unknown kind of data is tried with.
+    #[must_use]
+    pub fn over(ladder: Vec<Arc<dyn Compressor>>) -> Self {
+        Adaptive { ladder }
+    }
+
+    pub(crate) fn into_ladder(self) -> Vec<Arc<dyn Compressor>> {
+        self.ladder
+    }
+}
+
+impl Default for Adaptive {
+    /// lz4, and zstd at levels 1, 3, 6 and 9, as far as they are compiled in.
+    fn default() -> Self {
+        let ladder: Vec<Arc<dyn Compressor>> = vec![
+            #[cfg(feature = "lz4")]
+            Arc::new(crate::Lz4),
+            #[cfg(feature = "zstd")]
+            Arc::new(crate::Zstd::at(1)),
+            #[cfg(feature = "zstd")]
+            Arc::new(crate::Zstd::at(3)),
+            #[cfg(feature = "zstd")]
+            Arc::new(crate::Zstd::at(6)),
+            #[cfg(feature = "zstd")]
+            Arc::new(crate::Zstd::at(9)),
+        ];
+        Adaptive { ladder }
+    }
+}
+
+impl std::fmt::Debug for Adaptive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let settings = self.ladder.iter().map(|compressor| compressor.setting());
+        f.debug_list().entries(settings).finish()
+    }
+}

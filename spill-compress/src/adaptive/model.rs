@@ -1,0 +1,324 @@
+//! What is known of each class of frames and of storage, and the choice that follows from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use spill_core::{Clock, Pool};
+
+use super::sample::{self, Sample};
+use crate::blocks::Desk;
+use crate::compressor::Compressor;
+use crate::shuffle::Width;
+
+/// Frames shorter than this, in bytes, are stored as they are: what they could save is less than a record's
+/// own header.
+const SHORTEST: usize = 128;
+
+/// Frames up to this length, in bytes, are so cheap to store that looking at each would show.
+const SMALL: usize = 32 << 10;
+
+/// After so many small frames in a row that were best stored as they are, only one in [`LOOK_AT`] is looked at.
+const QUIET_AFTER: u32 = 16;
+const LOOK_AT: u32 = 8;
+
+/// The piece of a frame that an unknown class is tried with, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// The settings that an unknown class is tried with: the first of the ladder.
+const TRIED_AT_FIRST: usize = 2;
+
+/// The share of the time that goes to trying other settings than the best.
+const BUDGET: f64 = 1.0 / 64.0;
+
+/// A trial takes at least this share of what the frame costs out of the budget, also one that promises to pay.
+const LEAST_FEE: f64 = 1.0 / 8.0;
+
+/// Settings known to cost more than this many times the best are not tried again until storage changes.
+const HOPELESS: f64 = 3.0;
+
+/// What the next setting of a ladder is guessed to be before it was tried: so many times slower, and with this
+/// share of the result.
+const NEXT_SLOWER: f64 = 2.0;
+const NEXT_SMALLER: f64 = 0.9;
+
+/// The weight of a new figure in a mean of them.
+const NEWS: f64 = 0.25;
+
+/// A figure beyond so many times the mean is cut to it: a thread that had to wait for a core says nothing of
+/// the compressor.
+const OUTLIER: f64 = 2.0;
+
+/// Storage is remembered over about this many stored bytes.
+const MEMORY: f64 = (16 << 20) as f64;
+
+/// What storage is taken to cost before it was used: a nanosecond a byte is 1 GB/s.
+const FIRST_GUESS: f64 = 1.0;
+
+/// Frames that look alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Class {
+    width: Width,
+    bits: u8,
+    length: u8,
+}
+
+impl Class {
+    fn of(sample: Sample, len: usize) -> Self {
+        // Fixed costs of a call matter less the longer the frame is: about four to a step.
+        let length = (len.ilog2() / 2).min(9) as u8;
+        Class { width: sample.width, bits: sample.bits.round() as u8, length }
+    }
+}
+
+/// One way to compress one class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arm {
+    class: Class,
+    /// Twice the place in the ladder, and one more where it is shuffled.
+    index: usize,
+}
+
+impl Arm {
+    /// Its place in the ladder.
+    pub(crate) fn rung(&self) -> usize {
+        self.index / 2
+    }
+
+    /// What frames are shuffled by.
+    pub(crate) fn width(&self) -> Width {
+        if self.index % 2 == 1 { self.class.width } else { Width::One }
+    }
+}
+
+/// What one setting does with the frames of a class.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Nanoseconds for a byte.
+    nanos: f64,
+    /// Stored bytes for a byte.
+    share: f64,
+    /// Whether whole frames said so, and not only a piece of one.
+    whole: bool,
+}
+
+#[derive(Debug)]
+struct Experience {
+    arms: Vec<Option<Known>>,
+    /// Nanoseconds that may be lost on trials.
+    credit: f64,
+    /// The arm that is next to be considered for a trial.
+    turn: usize,
+}
+
+/// Nanoseconds for a byte, over the last bytes.
+#[derive(Debug, Default)]
+struct Rate {
+    bytes: f64,
+    nanos: f64,
+}
+
+impl Rate {
+    fn add(&mut self, bytes: u64, time: Duration) {
+        self.bytes += bytes as f64;
+        self.nanos += time.as_nanos() as f64;
+        while self.bytes > MEMORY {
+            self.bytes /= 2.0;
+            self.nanos /= 2.0;
+        }
+    }
+
+    fn per_byte(&self) -> f64 {
+        if self.bytes > 0.0 { self.nanos / self.bytes } else { FIRST_GUESS }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Learned {
+    storage: Rate,
+    classes: BTreeMap<Class, Experience>,
+}
+
+/// The state of an adaptive choice. Its lock is held for a few comparisons.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    learned: Mutex<Learned>,
+    /// Small frames in a row that were stored as they are.
+    plain_run: AtomicU32,
+    /// Small frames to be stored as they are without a look.
+    unseen: AtomicU32,
+}
+
+impl Model {
+    /// How to compress `frame`; `None` to store it as it is.
+    pub(crate) fn pick(
+        &self,
+        frame: &[u8],
+        ladder: &[Arc<dyn Compressor>],
+        pool: &Pool,
+        clock: &dyn Clock,
+    ) -> Option<Arm> {
+        if frame.len() < SHORTEST || self.passes_by(frame.len()) {
+            return None;
+        }
+        let sample = sample::look(frame);
+        let class = Class::of(sample, frame.len());
+        let known = self.learned.lock().classes.contains_key(&class);
+        if !known {
+            let tried = try_out(frame, class.width, ladder, pool, clock);
+            let mut learned = self.learned.lock();
+            let experience = || Experience { arms: tried, credit: 0.0, turn: 0 };
+            learned.classes.entry(class).or_insert_with(experience);
+        }
+        let mut learned = self.learned.lock();
+        let storage = learned.storage.per_byte();
+        let index = learned.classes.get_mut(&class)?.choose(frame.len(), storage);
+        drop(learned);
+        self.saw(frame.len(), index.is_none());
+        index.map(|index| Arm { class, index })
+    }
+
+    /// Learns that `arm` made `stored` of `bytes` in `time`.
+    pub(crate) fn learn(&self, arm: &Arm, bytes: usize, stored: usize, time: Duration) {
+        let seen = Known {
+            nanos: time.as_nanos() as f64 / bytes.max(1) as f64,
+            share: stored as f64 / bytes.max(1) as f64,
+            whole: true,
+        };
+        let mut learned = self.learned.lock();
+        let known =
+            learned.classes.get_mut(&arm.class).and_then(|experience| experience.arms.get_mut(arm.index));
+        if let Some(known) = known {
+            *known = Some(known.filter(|known| known.whole).map_or(seen, |known| known.and(seen)));
+        }
+    }
+
+    /// Learns that storage took `stored` bytes in `waited`.
+    pub(crate) fn written(&self, stored: u64, waited: Duration) {
+        self.learned.lock().storage.add(stored, waited);
+    }
+
+    /// Whether a frame of this length is stored as it is without a look.
+    fn passes_by(&self, len: usize) -> bool {
+        len <= SMALL
+            && self.plain_run.load(Relaxed) >= QUIET_AFTER
+            && self.unseen.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    fn saw(&self, len: usize, plain: bool) {
+        if len > SMALL {
+            return;
+        }
+        if !plain {
+            self.plain_run.store(0, Relaxed);
+        } else if self.plain_run.load(Relaxed) < QUIET_AFTER {
+            self.plain_run.fetch_add(1, Relaxed);
+        } else {
+            self.unseen.store(LOOK_AT - 1, Relaxed);
+        }
+    }
+}
+
+impl Known {
+    fn and(self, seen: Known) -> Known {
+        let nanos = seen.nanos.min(self.nanos * OUTLIER);
+        Known {
+            nanos: self.nanos + NEWS * (nanos - self.nanos),
+            share: self.share + NEWS * (seen.share - self.share),
+            whole: true,
+        }
+    }
+
+    /// Nanoseconds to compress and write `len` bytes.
+    fn cost(&self, len: f64, storage: f64) -> f64 {
+        len * (self.nanos + self.share * storage)
+    }
+}
+
+impl Experience {
+    /// The arm for a frame of `len` bytes where storage takes `storage` nanoseconds for a byte; `None` to store
+    /// it as it is.
+    fn choose(&mut self, len: usize, storage: f64) -> Option<usize> {
+        let len = len as f64;
+        let mut best = (None, len * storage);
+        for (index, known) in self.arms.iter().enumerate() {
+            let cost = known.map_or(f64::INFINITY, |known| known.cost(len, storage));
+            if cost < best.1 {
+                best = (Some(index), cost);
+            }
+        }
+        self.credit = (self.credit + BUDGET * best.1).min(HOPELESS * best.1);
+        self.trial(best, len, storage).or(best.0)
+    }
+
+    /// The arm to try instead of the best, when one is due that the credit allows.
+    fn trial(&mut self, best: (Option<usize>, f64), len: f64, storage: f64) -> Option<usize> {
+        let count = self.arms.len();
+        for step in 0..count {
+            let index = (self.turn + step) % count;
+            if best.0 == Some(index) {
+                continue;
+            }
+            let guess = self.arms[index].or_else(|| self.guess(index));
+            let Some(cost) = guess.map(|guess| guess.cost(len, storage)) else { continue };
+            // What was never tried must promise to pay; what was, not to be far off.
+            let limit = if self.arms[index].is_some() { HOPELESS } else { 1.0 };
+            if cost > limit * best.1 {
+                continue;
+            }
+            let fee = (cost - best.1).max(LEAST_FEE * best.1);
+            if fee > self.credit {
+                return None;
+            }
+            self.credit -= fee;
+            self.turn = (index + 1) % count;
+            return Some(index);
+        }
+        None
+    }
+
+    /// What an untried arm would do, told from the one before it on the ladder.
+    fn guess(&self, index: usize) -> Option<Known> {
+        let before = (*self.arms.get(index.checked_sub(2)?)?)?;
+        Some(Known { nanos: before.nanos * NEXT_SLOWER, share: before.share * NEXT_SMALLER, whole: false })
+    }
+}
+
+/// Compresses a piece of `frame` by the first settings, shuffled and not. A setting that fails stays unknown.
+fn try_out(
+    frame: &[u8],
+    width: Width,
+    ladder: &[Arc<dyn Compressor>],
+    pool: &Pool,
+    clock: &dyn Clock,
+) -> Vec<Option<Known>> {
+    let start = frame.len().saturating_sub(PIECE) / 2 / 16 * 16;
+    let piece = &frame[start..frame.len().min(start + PIECE)];
+    let mut arms = vec![None; 2 * ladder.len()];
+    let mut desk = Desk::new(pool);
+    for (index, arm) in arms.iter_mut().enumerate().take(2 * TRIED_AT_FIRST) {
+        let shuffled = index % 2 == 1;
+        if shuffled && width == Width::One {
+            continue;
+        }
+        let width = if shuffled { width } else { Width::One };
+        let compressor = &*ladder[index / 2];
+        // The first call makes contexts and faults memory in.
+        if desk.compress(compressor, width, &piece[..piece.len() / 8]).is_err() {
+            continue;
+        }
+        let begun = clock.now();
+        if let Ok(made) = desk.compress(compressor, width, piece) {
+            let stored = made.map_or(piece.len(), <[u8]>::len);
+            let time = clock.now().saturating_sub(begun);
+            *arm = Some(Known {
+                nanos: time.as_nanos() as f64 / piece.len() as f64,
+                share: stored as f64 / piece.len() as f64,
+                whole: false,
+            });
+        }
+    }
+    arms
+}

@@ -12,23 +12,21 @@ use crate::{Error, ErrorKind, Result};
 
 /// Runs `f`; its panic becomes [`ErrorKind::Panicked`] (R7).
 pub(crate) fn guarded<T>(during: &'static str, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| Err(panicked(during, payload)))
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
+        let error = panicked(during, &*payload);
+        if !payload.is::<String>() && !payload.is::<&'static str>() {
+            // dropping a payload of unknown type might panic in its turn
+            std::mem::forget(payload);
+        }
+        Err(error)
+    })
 }
 
 /// The error that a caught panic becomes.
-pub(crate) fn panicked(during: &'static str, payload: Box<dyn Any + Send>) -> Error {
-    let message = match payload.downcast::<String>() {
-        Ok(text) => *text,
-        Err(payload) => match payload.downcast::<&'static str>() {
-            Ok(text) => (*text).to_owned(),
-            Err(payload) => {
-                // dropping a payload of unknown type might panic in its turn
-                std::mem::forget(payload);
-                "a panic without a message".to_owned()
-            }
-        },
-    };
-    ErrorKind::Panicked { during, message }.into()
+pub(crate) fn panicked(during: &'static str, payload: &(dyn Any + Send)) -> Error {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&'static str>().copied());
+    ErrorKind::Panicked { during, message: text.unwrap_or("a panic without a message").to_owned() }.into()
 }
 
 /// Runs a call that answers for each of `count` keys: all of them get the error of a panic, and those that a

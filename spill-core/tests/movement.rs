@@ -39,9 +39,12 @@ fn observed(target: u64) -> (Buf, Events) {
                 Ok(())
             }),
     );
-    for (operation, name) in
-        [(Operation::Insert, "write"), (Operation::Get, "read"), (Operation::Remove, "remove")]
-    {
+    for (operation, name) in [
+        (Operation::Insert, "write"),
+        (Operation::Get, "read"),
+        (Operation::Peek, "read"),
+        (Operation::Remove, "remove"),
+    ] {
         let log = Arc::clone(&events);
         buffer.slow().inject(Plan::always().on([operation]), Fault::delay(move || note(&log, name)));
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::core::Core;
+use super::memories::{FastMemory, Memories, Ram, Stored};
 use super::observe::Observers;
 use super::state::State;
 use super::writers::Writers;
@@ -160,7 +161,48 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
     /// [`Io`](crate::ErrorKind::Io) when a writer thread cannot be started,
     /// [`Config`](crate::ErrorKind::Config) when the ceiling is below the target.
     pub fn over<S: MutableMapping<K, V> + 'static>(self, slow: S) -> Result<Buffer<K, V, S>> {
-        self.build(slow, false)
+        self.build(Ram, slow, false)
+    }
+
+    /// A buffer whose fast memory is a mapping too, say segment files above an object store: a level of a chain
+    /// `Buffer(Ram, Buffer(Stored(fast), slow))`. What both hold already is present, and of a key that both have the
+    /// value of `fast` counts; nothing is evicted until the next insert (PARITY Z04).
+    ///
+    /// The target is in bytes of what `fast` stores: the record of a value, where `fast` knows it
+    /// ([`stored_size`](MutableMapping::stored_size)), else its weight.
+    ///
+    /// ```
+    /// use spill_core::{Buffer, BufferBuilder, Compose, Lru, ManualEvict, MutableMapping};
+    ///
+    /// let level = || BufferBuilder::<u32, u64>::new();
+    /// // these stand for segment files and an object store
+    /// let (disk, objects) = (level().alone()?, level().alone()?);
+    /// let map = level().target(800).stored(disk, objects)?.buffered(level().target(80))?;
+    /// for n in 0..1000 {
+    ///     map.insert(n, u64::from(n))?;
+    /// }
+    /// assert_eq!(map.stats().fast_count, 10); // in RAM,
+    /// assert_eq!(map.slow().stats().fast_count, 100); // on disk,
+    /// assert_eq!(map.slow().slow().len(), 890); // in the object store
+    /// assert_eq!(map.get(&0)?, Some(0));
+    /// assert_eq!(map.slow().evict(), 8); // each level evicts by hand
+    /// # Ok::<_, spill_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`over`](Self::over). When a value that `fast` holds already cannot be read to be weighed.
+    pub fn stored<F, S>(self, fast: F, slow: S) -> Result<Buffer<K, V, S, Stored<F>>>
+    where
+        F: MutableMapping<K, V> + 'static,
+        S: MutableMapping<K, V> + 'static,
+    {
+        let mut held = Vec::with_capacity(fast.len());
+        fast.for_each_key(&mut |key| held.push(key.clone()));
+        let buffer = self.build(Stored(fast), slow, false)?;
+        for key in held {
+            buffer.core.adopt(key)?;
+        }
+        Ok(buffer)
     }
 
     /// Fast memory alone: what is evicted is dropped, after the observers were told.
@@ -168,10 +210,14 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
     /// # Errors
     /// As [`over`](Self::over).
     pub fn alone(self) -> Result<Lru<K, V>> {
-        Ok(Lru(self.build(Nothing, true)?))
+        Ok(Lru(self.build(Ram, Nothing, true)?))
     }
 
-    fn build<S: MutableMapping<K, V> + 'static>(self, slow: S, discards: bool) -> Result<Buffer<K, V, S>> {
+    fn build<F, S>(self, fast: F, slow: S, discards: bool) -> Result<Buffer<K, V, S, F>>
+    where
+        F: FastMemory<K, V>,
+        S: MutableMapping<K, V> + 'static,
+    {
         if let Some(ceiling) = self.ceiling
             && ceiling < self.target
         {
@@ -181,7 +227,7 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
         let ceiling = self.ceiling.unwrap_or_else(|| self.target.saturating_add(self.target / 8));
         let core = Arc::new(Core {
             state: Mutex::new(State::new(self.target, self.offset, slow.len())),
-            slow,
+            below: Memories { fast, slow },
             weigher: self.weigher,
             observers: self.observers,
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),

@@ -4,7 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::core::Core;
 use super::flight::Landing;
-use super::slot::{Flight, SlowCopy};
+use super::memories::Below;
+use super::moves::Course;
+use super::read::{Read, Reading};
+use super::slot::{CopyState, Flight};
 use crate::guard::panicked;
 use crate::{Key, MutableMapping, Result, Value};
 
@@ -16,7 +19,7 @@ enum Found<V> {
     Absent(u32),
 }
 
-impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
+impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn update<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Result<Option<R>> {
         self.wait_for_room()?;
         match self.find_to_update(key, false)? {
@@ -52,8 +55,8 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                     }
                 }
                 Some(i) => i,
-                None if self.slow.contains_key(&key) => continue,
-                None => state.open(key.clone(), SlowCopy::Absent),
+                None if self.below.slow().contains_key(&key) => continue,
+                None => state.open(key.clone(), CopyState::Absent),
             };
             state.begin(i, Flight::Loading);
             drop(state);
@@ -61,13 +64,13 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         }
     }
 
-    /// Takes the value of `key` out, reading it first where it is slow; or, with `load`, begins to load it
+    /// Takes the value of `key` out, reading it first where it is not here; or, with `load`, begins to load it
     /// where it is absent. `None`: absent.
     fn find_to_update(&self, key: &K, load: bool) -> Result<Option<Found<V>>> {
         loop {
             let mut state = self.open()?;
             let found = state.table.find(key);
-            let i = match found {
+            let (i, present) = match found {
                 Some(i) => {
                     let slot = state.slot(i);
                     let (present, flies, weight) = (slot.present(), slot.flight.is_some(), slot.weight);
@@ -80,8 +83,8 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                         return Ok(None);
                     }
                     if flies {
-                        if slot.value.is_some() {
-                            slot.supersede(); // so that the value stays for us
+                        if slot.value.is_some() && !B::STORED {
+                            slot.supersede(); // so that the value stays for us; a stage is stored, and read again
                         }
                         let signal = state.signal(i);
                         drop(state);
@@ -90,39 +93,26 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                             _ => continue,
                         }
                     }
-                    state.begin(i, Flight::Loading);
-                    return Ok(Some(Found::Absent(i)));
+                    (i, present)
                 }
-                None if self.slow.contains_key(key) => state.open(key.clone(), SlowCopy::Clean),
+                None if self.below.slow().contains_key(key) => {
+                    (state.open(key.clone(), CopyState::Clean), true)
+                }
                 None if !load => return Ok(None),
-                None => {
-                    let i = state.open(key.clone(), SlowCopy::Absent);
-                    state.begin(i, Flight::Loading);
-                    return Ok(Some(Found::Absent(i)));
-                }
+                None => (state.open(key.clone(), CopyState::Absent), false),
             };
-            state.begin(i, Flight::Reading);
-            state.counts.misses += 1;
+            if !present {
+                state.begin(i, Flight::Loading);
+                return Ok(Some(Found::Absent(i)));
+            }
+            let source = state.begin_read(i);
             drop(state);
-            let outcome = self.read_slow(key);
-            let mut state = self.state.lock();
-            if state.slot(i).superseded {
-                self.end_in(state, i, key, Landing::StartOver);
-                continue;
-            }
-            match outcome {
-                Err(error) => {
-                    self.end_in(state, i, key, Landing::Failed(error.clone()));
-                    self.failed("reading a value back", &error);
-                    return Err(error);
-                }
-                Ok((value, weight)) => {
-                    // the read goes on as Updating; its waiters look again and wait for that
-                    _ = state.begin_update(i);
-                    state.wake(i, Landing::StartOver);
-                    return Ok(Some(Found::Value(i, value, weight)));
-                }
-            }
+            let read = self.read_from(i, source, |source| self.fetch_weighed(source, key, Reading::Use))?;
+            let Some(Read { mut state, result: (value, weight), .. }) = read else { continue };
+            // the read goes on as Updating; its waiters look again and wait for that
+            _ = state.begin_update(i);
+            state.wake(i, Landing::StartOver);
+            return Ok(Some(Found::Value(i, value, weight)));
         }
     }
 
@@ -142,10 +132,12 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         let left = state.put_back(i, value, *weighed.as_ref().unwrap_or(&old_weight));
         let target = state.target;
         let shrink = state.above(target);
-        let ended = state.end(&self.slow, i, outcome.is_ok(), Landing::StartOver, None);
+        // a panic passes on at once; what is left to do is tried again later (R7)
+        let course = if outcome.is_ok() { Course::default() } else { Course::over() };
+        let ended = state.end(&self.below, i, course, Landing::StartOver);
         drop(state);
         drop(left);
-        self.finish(i, key, ended, None);
+        self.finish(ended);
         if shrink {
             self.shrink(target);
         }
@@ -161,29 +153,28 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
         let outcome = catch_unwind(AssertUnwindSafe(load));
         let (loaded, payload) = match outcome {
             Ok(loaded) => (loaded, None),
-            Err(payload) => {
-                let message = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
-                let message = message.or_else(|| payload.downcast_ref::<String>().cloned());
-                (Err(panicked("loading a value", Box::new(message.unwrap_or_default()))), Some(payload))
-            }
+            Err(payload) => (Err(panicked("loading a value", &*payload)), Some(payload)),
         };
         let loaded = loaded.and_then(|value| Ok((self.weigh(key, &value)?, value)));
         let mut state = self.state.lock();
-        let (landing, may_go_on, left) = match &loaded {
+        let (landing, course, left) = match &loaded {
             Ok((weight, value)) => {
                 let superseded = state.slot(i).superseded;
                 let left = state.put_back(i, value.clone(), *weight);
                 state.len += usize::from(!superseded);
-                (Landing::StartOver, true, left)
+                (Landing::StartOver, Course::default(), left)
             }
-            Err(error) => (Landing::LoadFailed(error.clone()), payload.is_none(), None),
+            Err(error) => {
+                let course = if payload.is_none() { Course::default() } else { Course::over() };
+                (Landing::LoadFailed(error.clone()), course, None)
+            }
         };
         let target = state.target;
         let shrink = loaded.is_ok() && state.above(target);
-        let ended = state.end(&self.slow, i, may_go_on, landing, None);
+        let ended = state.end(&self.below, i, course, landing);
         drop(state);
         drop(left);
-        self.finish(i, key, ended, None);
+        self.finish(ended);
         if shrink {
             self.shrink(target);
         }

@@ -3,7 +3,8 @@
 //! Each of these either does the whole call, as `core.rs` would, or nothing.
 
 use super::Buffer;
-use super::slot::{Slot, SlowCopy};
+use super::memories::Below;
+use super::slot::{CopyState, Slot};
 use crate::{Key, MutableMapping, Overflow, Result, Value};
 
 /// What came of a call that was tried without storage and without waiting.
@@ -74,7 +75,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
                 let old = if slot.value.is_some() { slot.weight } else { 0 };
                 (leaves_no_copy(slot), slot.present(), old)
             }
-            None => (!core.slow.contains_key(&key), false, 0),
+            None => (!core.below.slow().contains_key(&key), false, 0),
         };
         // up to here neither the caller nor anybody on its behalf has to evict
         let limit = match core.ceiling {
@@ -85,8 +86,8 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
         if !at_once || !fits {
             return Ok(Attempt::Blocks((key, value)));
         }
-        let i = found.unwrap_or_else(|| state.open(key, SlowCopy::Absent));
-        let (old, ended) = state.write(&core.slow, i, Some((value, weight)), was_present);
+        let i = found.unwrap_or_else(|| state.open(key, CopyState::Absent));
+        let (old, ended) = state.write(&core.below, i, Some((value, weight)), was_present);
         let shrink = state.above(state.target);
         drop(state);
         drop((old, ended));
@@ -100,7 +101,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     pub(crate) fn try_take(&self, key: &K) -> Result<Attempt<Option<V>>> {
         let mut state = self.core.open()?;
         let Some(i) = state.table.find(key) else {
-            let slow = self.core.slow.contains_key(key);
+            let slow = self.core.below.slow().contains_key(key);
             return Ok(if slow { Attempt::Blocks(()) } else { Attempt::Done(None) });
         };
         let slot = &state.table[i].item;
@@ -110,7 +111,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
         if slot.value.is_none() || !leaves_no_copy(slot) {
             return Ok(Attempt::Blocks(()));
         }
-        let (old, ended) = state.write(&self.core.slow, i, None, true);
+        let (old, ended) = state.write(&self.core.below, i, None, true);
         drop(state);
         drop(ended);
         Ok(Attempt::Done(old))
@@ -125,5 +126,5 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
 
 /// Whether a write to this slot has no slow copy to remove afterwards; the owner of a flight sees to it.
 fn leaves_no_copy<V>(slot: &Slot<V>) -> bool {
-    slot.flight.is_some() || slot.copy == SlowCopy::Absent
+    slot.flight.is_some() || slot.slow == CopyState::Absent
 }

@@ -66,7 +66,7 @@ impl<K: Key, V: Value> ManualEvict for Lru<K, V> {
 
 /// Slow memory that keeps nothing: it accepts every value and has none.
 #[derive(Debug)]
-pub(super) struct Nothing;
+pub struct Nothing;
 
 impl<K: Key, V: Value> MutableMapping<K, V> for Nothing {
     fn get(&self, _key: &K) -> Result<Option<V>> {

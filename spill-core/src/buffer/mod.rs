@@ -1,7 +1,8 @@
 //! `Buffer`: fast memory over slow memory, one mapping.
 //!
-//! `slot.rs` holds the states of one key and all transitions; `state.rs` and `copies.rs` what the lock guards;
-//! `core.rs`, `spill.rs`, `compute.rs` and `inline.rs` what callers do around them; `writers.rs` the threads.
+//! `slot.rs` holds the states of one key and all transitions; `state.rs`, `moves.rs`, `sums.rs` and `copies.rs` what
+//! the lock guards; `core.rs`, `read.rs`, `spill.rs`, `settle.rs`, `compute.rs` and `inline.rs` what callers do
+//! around them; `writers.rs` the threads; `memories.rs` what lies below.
 
 mod builder;
 mod compute;
@@ -11,10 +12,15 @@ mod flight;
 #[cfg(feature = "tokio")]
 mod inline;
 mod lru;
+mod memories;
+mod moves;
 mod observe;
+mod read;
+mod settle;
 mod slot;
 mod spill;
 mod state;
+mod sums;
 mod writers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,8 +31,11 @@ pub use builder::{BufferBuilder, Overflow};
 pub(crate) use inline::Attempt;
 pub use lru::Lru;
 use lru::Nothing;
+use memories::{Below, Memories};
+pub use memories::{FastMemory, Ram, Stored};
 
 use self::core::Core;
+use self::slot::Memory;
 use self::writers::Writers;
 use crate::sync::Mutex;
 use crate::{Key, ManualEvict, MutableMapping, Result, SpilledSize, Stats, Usage, Value};
@@ -51,15 +60,37 @@ use crate::{Key, ManualEvict, MutableMapping, Result, SpilledSize, Stats, Usage,
 /// - A value read back keeps its copy on storage until it is changed; evicting it again writes nothing.
 /// - A spill that fails keeps the pair in RAM, never fails the call of another key, is logged at most once in
 ///   10 s for one cause, and is tried again later. Other keys are spilled meanwhile.
-pub struct Buffer<K: Key, V: Value, S: MutableMapping<K, V>> {
-    core: Arc<Core<K, V, S>>,
+///
+/// # Fast memory in a mapping
+///
+/// With [`Stored`] fast memory ([`BufferBuilder::stored`]) the values are in a mapping of their own, and RAM over disk
+/// over an object store is a buffer over a buffer. What was said holds, and:
+///
+/// - The caller of `insert` writes the value to fast memory before it returns, readable from RAM meanwhile. Where
+///   fast memory refuses it, it goes to slow memory at once; where that refuses it too it is kept in RAM, counted
+///   in [`Usage::fast`], and tried again later.
+/// - Reads go to fast memory and, when that fails and slow memory has the same value, there. Those of one key at
+///   the same time are one read.
+/// - A spill reads the value from fast memory, writes it to slow memory, and removes it from fast memory. A read
+///   meanwhile is answered from RAM.
+pub struct Buffer<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V> = Ram> {
+    core: Arc<Core<K, V, Memories<F, S>>>,
     writers: Mutex<Writers>,
 }
 
-impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
+impl<K: Key, V: Value, S: MutableMapping<K, V>, M: MutableMapping<K, V> + 'static>
+    Buffer<K, V, S, Stored<M>>
+{
+    /// The mapping that is fast memory. What is written to it behind the buffer's back is not seen.
+    pub fn stored(&self) -> &M {
+        self.core.below.fast()
+    }
+}
+
+impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> Buffer<K, V, S, F> {
     /// The mapping below.
     pub fn slow(&self) -> &S {
-        &self.core.slow
+        &self.core.below.slow
     }
 
     /// The target weight of fast memory, in bytes.
@@ -164,7 +195,9 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     }
 }
 
-impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<K, V, S> {
+impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> MutableMapping<K, V>
+    for Buffer<K, V, S, F>
+{
     #[inline]
     fn get(&self, key: &K) -> Result<Option<V>> {
         self.core.get(key)
@@ -192,20 +225,20 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<
     }
     fn usage(&self) -> Usage {
         let state = self.core.state.lock();
-        let below = self.core.slow.usage();
+        let (fast, slow) = (self.core.below.fast().usage(), self.core.below.slow().usage());
         Usage {
             count: state.len,
-            fast: state.fast_bytes + below.fast,
-            spilled: state.spilled(&self.core.slow),
-            staged: below.staged,
-            physical: below.physical,
+            fast: state.ram_bytes + fast.fast + slow.fast,
+            spilled: state.spilled(&self.core.below),
+            staged: fast.staged + slow.staged,
+            physical: fast.physical + slow.physical,
         }
     }
     fn stored_size(&self, key: &K) -> Option<SpilledSize> {
-        self.core.stored_size(key)
+        self.core.state.lock().stored_size(&self.core.below, key)
     }
     fn stats(&self) -> Stats {
-        let below = self.core.slow.stats();
+        let below = self.core.below.fast().stats() + self.core.below.slow().stats();
         let state = self.core.state.lock();
         let counts = state.counts;
         Stats {
@@ -221,7 +254,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<
             fast_count: state.fast_count as u64,
             fast_bytes: state.fast_bytes,
             slow_count: (state.len - state.fast_count.min(state.len)) as u64,
-            slow_bytes: state.spilled(&self.core.slow).memory,
+            slow_bytes: state.spilled_to(&self.core.below, Memory::Slow).memory,
             ..below
         }
     }
@@ -236,11 +269,12 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> MutableMapping<K, V> for Buffer<
         }
         self.core.progress.notify_all();
         self.writers.lock().stop(&self.core);
-        self.core.slow.close()
+        let fast = self.core.below.fast().close();
+        fast.and(self.core.below.slow().close())
     }
 }
 
-impl<K: Key, V: Value, S: MutableMapping<K, V>> ManualEvict for Buffer<K, V, S> {
+impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> ManualEvict for Buffer<K, V, S, F> {
     fn evict(&self) -> i64 {
         // user code is caught where it runs; this net is for values whose own drop panics
         let moved = catch_unwind(AssertUnwindSafe(|| self.core.evict_one()));
@@ -254,13 +288,13 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> ManualEvict for Buffer<K, V, S> 
     }
 }
 
-impl<K: Key, V: Value, S: MutableMapping<K, V>> Drop for Buffer<K, V, S> {
+impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> Drop for Buffer<K, V, S, F> {
     fn drop(&mut self) {
         self.writers.lock().stop(&self.core);
     }
 }
 
-impl<K: Key, V: Value, S: MutableMapping<K, V>> std::fmt::Debug for Buffer<K, V, S> {
+impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> std::fmt::Debug for Buffer<K, V, S, F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.core.state.lock();
         f.debug_struct("Buffer")

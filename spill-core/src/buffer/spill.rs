@@ -1,8 +1,12 @@
 //! Moving values from fast to slow memory: one at a time in the caller, or as a batch by a writer thread.
 
 use super::core::Core;
-use super::slot::{Slot, SlowCopy};
-use super::state::{Spill, SpillEnds, SpillFailed, State, Wrote};
+use super::flight::Landing;
+use super::memories::Below;
+use super::moves::{Begun, Course, Ended, Failed, Fetch, Spill, SpillEnds, Wrote};
+use super::read::Reading;
+use super::slot::{CopyState, Memory, Slot};
+use super::state::State;
 use crate::guard::guarded;
 use crate::sync::MutexGuard;
 use crate::{Error, ErrorKind, Key, MutableMapping, Result, Value};
@@ -30,7 +34,7 @@ pub(super) enum Step {
     Below,
 }
 
-impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
+impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// After something came in: brings fast memory down to its target, here or in the writers.
     pub(super) fn shrink(&self, target: u64) {
         if self.ceiling.is_some() {
@@ -91,7 +95,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     /// One attempt, on the next candidate. An eager one has a list of the slots that it tried already: of
     /// those deferred it takes another, due or not, and when all are in flight it waits for a flight.
     fn evict_step(&self, target: Option<u64>, eager: Option<&Vec<u32>>) -> Step {
-        let mut state = self.retry_stale(self.state.lock());
+        let mut state = self.retry_pending(self.state.lock());
         loop {
             if state.closed {
                 return Step::Nothing;
@@ -99,9 +103,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             if target.is_some_and(|target| !state.above(target)) {
                 return Step::Below;
             }
-            let candidate = state.table.oldest(|| self.clock.now());
-            let candidate = candidate.or_else(|| state.table.waiting(eager?));
-            if let Some(i) = candidate {
+            if let Some(i) = state.candidate(eager.map(Vec::as_slice), || self.clock.now()) {
                 return self.spill_in(state, i);
             }
             match state.signal_of_any_value().filter(|_| eager.is_some()) {
@@ -122,7 +124,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             let mut state = self.open()?;
             let Some(i) = state.table.find(key) else { return Ok(None) };
             let slot = state.slot(i);
-            if slot.value.is_none() {
+            if !slot.in_fast() {
                 return Ok(None);
             }
             if slot.flight.is_some() {
@@ -141,24 +143,56 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
 
     /// Spills the idle value of slot `i`.
     fn spill_in(&self, mut state: MutexGuard<'_, State<K, V>>, i: u32) -> Step {
-        match state.begin_spill(&self.slow, i, self.observers.evict.is_empty()) {
-            Err((weight, ended)) => {
+        match state.begin_spill(&self.below, i, self.observers.evict.is_empty()) {
+            Begun::Left { weight, ended } => {
                 let left = state.load();
                 drop(state);
-                drop(ended);
+                self.finish(ended);
                 Step::Moved { weight, left }
             }
-            Ok(spill) => {
+            Begun::Write(spill) => {
                 drop(state);
-                let outcome = self.write(&spill);
-                let ends = if self.discards { SpillEnds::Vanishes } else { SpillEnds::Moves };
-                self.wrote(spill, outcome, ends)
+                self.spill(spill)
+            }
+            Begun::Fetch(fetch) => {
+                drop(state);
+                self.fetch_stage(fetch).map_or_else(|step| step, |spill| self.spill(spill))
             }
         }
     }
 
+    fn spill(&self, spill: Spill<K, V>) -> Step {
+        let outcome = self.write(&spill);
+        self.wrote(spill, outcome, self.ends())
+    }
+
+    /// Reads a value from fast memory to be spilled (R9); or what the eviction came to, where that failed.
+    pub(super) fn fetch_stage(&self, fetch: Fetch<K>) -> std::result::Result<Spill<K, V>, Step> {
+        let i = fetch.slot;
+        let fetched = self.fetch_weighed(Memory::Fast, &fetch.key, Reading::Peek);
+        let error = fetched.as_ref().err().cloned();
+        let fetched = fetched.map_err(|error| Failed::by(&error, self.clock.now()));
+        let ended = self.state.lock().fetched(&self.below, fetch, fetched);
+        ended.map_err(|(wrote, ended)| {
+            self.progress.notify_all();
+            self.finish(ended);
+            match error {
+                Some(error) if wrote == Wrote::Failed => {
+                    self.failed("reading a value to spill", &error);
+                    Step::Failed(i, error)
+                }
+                _ => Step::Superseded,
+            }
+        })
+    }
+
+    /// What becomes of values that are spilled.
+    pub(super) fn ends(&self) -> SpillEnds {
+        if self.discards { SpillEnds::Vanishes } else { SpillEnds::Moves }
+    }
+
     /// Writes the value to slow memory unless that has it, and tells the observers; without the lock.
-    fn write(&self, spill: &Spill<K, V>) -> Result<()> {
+    pub(super) fn write(&self, spill: &Spill<K, V>) -> Result<()> {
         if !spill.clean {
             self.store(spill)?;
         }
@@ -168,25 +202,38 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
     /// Writes the value to slow memory; where that is full, Clean copies make room (promise 3).
     fn store(&self, spill: &Spill<K, V>) -> Result<()> {
         loop {
-            match guarded("spilling a value", || self.slow.insert(spill.key.clone(), spill.value.clone())) {
+            match guarded("spilling a value", || {
+                self.below.slow().insert(spill.key.clone(), spill.value.clone())
+            }) {
                 Err(error) if error.is_full() && self.drop_clean_copies() > 0 => {}
                 outcome => return outcome,
             }
         }
     }
 
-    /// Ends a spill with its outcome.
+    /// Ends a spill with its outcome, and does what that left to do.
     fn wrote(&self, spill: Spill<K, V>, outcome: Result<()>, ends: SpillEnds) -> Step {
-        let failed = outcome.as_ref().err().map(|e| SpillFailed { full: e.is_full(), at: self.clock.now() });
+        let (step, ended) = self.end_spill(spill, outcome, ends);
+        self.finish(ended);
+        step
+    }
+
+    /// Ends a spill with its outcome.
+    pub(super) fn end_spill(
+        &self,
+        spill: Spill<K, V>,
+        outcome: Result<()>,
+        ends: SpillEnds,
+    ) -> (Step, Ended<K, V>) {
+        let failed = outcome.as_ref().err().map(|error| Failed::by(error, self.clock.now()));
         let mut state = self.state.lock();
-        let (wrote, ended) = state.wrote(&self.slow, &spill, failed, ends);
+        let (wrote, ended) = state.wrote(&self.below, &spill, failed, ends);
         let left = state.load();
         drop(state);
         if self.ceiling.is_some() {
             self.progress.notify_all();
         }
-        self.finish(spill.slot, &spill.key, ended, failed.filter(|_| wrote == Wrote::Failed));
-        match (wrote, outcome) {
+        let step = match (wrote, outcome) {
             (Wrote::Superseded, _) => {
                 if let Err(error) = self.observers.cancelled(&spill.key, &spill.value) {
                     self.failed("observing a cancelled eviction", &error);
@@ -198,7 +245,8 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                 Step::Failed(spill.slot, error)
             }
             (_, Ok(())) => Step::Moved { weight: spill.weight, left },
-        }
+        };
+        (step, ended)
     }
 
     /// Storage is full: gives up copies of values that are in fast memory too. How many went.
@@ -208,33 +256,43 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             let slots = state.begin_clean(CLEAN_AT_A_TIME);
             slots.into_iter().map(|i| (i, state.table.key(i).clone())).collect()
         };
-        clean.into_iter().filter(|(i, key)| self.remove_copy(*i, key, None)).count()
+        clean.into_iter().filter(|(i, key)| self.give_up_clean_copy(*i, key)).count()
     }
 
-    /// Tries again to remove an old copy whose removal failed before, if one is due.
-    pub(super) fn retry_stale<'a>(
+    /// Tries again what failed before, an old copy to remove or a stage to store, if something is due.
+    pub(super) fn retry_pending<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<K, V>>,
     ) -> MutexGuard<'a, State<K, V>> {
         if !state.closed
-            && let Some(i) = state.begin_stale(|| self.clock.now())
+            && let Some(ended) = state.retry_pending(&self.below, || self.clock.now())
         {
-            let key = state.table.key(i).clone();
             drop(state);
-            self.remove_copy(i, &key, None);
+            self.finish(ended);
             state = self.state.lock();
         }
         state
     }
 
     /// Spills a batch that was begun under the lock, in as few calls of storage as it takes.
-    pub(super) fn spill_batch(&self, batch: Vec<Spill<K, V>>) {
+    pub(super) fn spill_batch(&self, begun: Vec<Begun<K, V>>) {
+        let batch: Vec<Spill<K, V>> = begun
+            .into_iter()
+            .filter_map(|begun| match begun {
+                Begun::Write(spill) => Some(spill),
+                Begun::Fetch(fetch) => self.fetch_stage(fetch).ok(),
+                Begun::Left { ended, .. } => {
+                    self.finish(ended);
+                    None
+                }
+            })
+            .collect();
         let pairs = batch
             .iter()
             .filter(|spill| !spill.clean)
             .map(|spill| (spill.key.clone(), spill.value.clone()))
             .collect();
-        let outcomes = guarded("spilling a batch", || Ok(self.slow.insert_many(pairs)));
+        let outcomes = guarded("spilling a batch", || Ok(self.below.slow().insert_many(pairs)));
         let mut outcomes = outcomes.map(Vec::into_iter);
         let mut room = false; // was made since the batch was refused
         for spill in batch {
@@ -259,19 +317,19 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                     Ok(()) => self.observers.evicted(&spill.key, &spill.value),
                 }
             };
-            let ends = if self.discards { SpillEnds::Vanishes } else { SpillEnds::Moves };
-            self.wrote(spill, outcome, ends);
+            self.wrote(spill, outcome, self.ends());
         }
     }
 
-    /// Writes all values of fast memory that slow memory does not have; they stay, as Clean.
+    /// Writes all values that are in RAM only: to slow memory, where they stay as Clean, or to the mapping that
+    /// is fast memory (R9). Then flushes what is below.
     pub(super) fn flush(&self) -> Result<()> {
         if self.discards {
             return Ok(()); // a Clean copy would be one that nobody has
         }
         let dirty: Vec<K> = {
             let state = self.state.lock();
-            let dirty = |slot: &Slot<V>| slot.value.is_some() && slot.copy != SlowCopy::Clean;
+            let dirty = |slot: &Slot<V>| slot.value.is_some() && slot.slow != CopyState::Clean;
             state.table.iter().filter(|(.., slot)| dirty(slot)).map(|(_, key, _)| key.clone()).collect()
         };
         let mut first_error = None;
@@ -280,8 +338,9 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                 first_error.get_or_insert(error);
             }
         }
-        let below = guarded("flushing slow memory", || self.slow.flush());
-        first_error.map_or(below, Err)
+        let fast = guarded("flushing fast memory", || self.below.fast().flush());
+        let slow = guarded("flushing slow memory", || self.below.slow().flush());
+        first_error.map_or(fast.and(slow), Err)
     }
 
     fn flush_key(&self, key: &K) -> Result<()> {
@@ -289,7 +348,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
             let mut state = self.state.lock();
             let Some(i) = state.table.find(key) else { return Ok(()) };
             let slot = state.slot(i);
-            if slot.value.is_none() || slot.copy == SlowCopy::Clean {
+            if slot.value.is_none() || slot.slow == CopyState::Clean {
                 return Ok(());
             }
             if slot.flight.is_some() {
@@ -298,7 +357,15 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Core<K, V, S> {
                 _ = signal.wait();
                 continue;
             }
-            let Ok(spill) = state.begin_spill(&self.slow, i, false) else { return Ok(()) };
+            if B::STORED {
+                let ended = state.end(&self.below, i, Course::default(), Landing::StartOver);
+                drop(state);
+                let error = self.finish(ended);
+                let state = self.state.lock();
+                let staged = state.table.find(key).is_some_and(|i| state.table[i].item.value.is_some());
+                return error.filter(|_| staged).map_or(Ok(()), Err);
+            }
+            let Begun::Write(spill) = state.begin_spill(&self.below, i, false) else { return Ok(()) };
             drop(state);
             let outcome = self.store(&spill);
             return match self.wrote(spill, outcome, SpillEnds::Stays) {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::Core;
-use super::state::{Ended, Spill, State};
+use super::memories::Below;
+use super::moves::Begun;
+use super::state::State;
 use crate::sync::{JoinHandle, MutexGuard, spawn};
-use crate::{Error, Key, MutableMapping, Result, Value};
+use crate::{Error, Key, Result, Value};
 
 /// Most values in one batch, and the weight at which a batch is full.
 const BATCH_VALUES: usize = 64;
@@ -19,11 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Writers(Vec<JoinHandle<()>>);
 
 impl Writers {
-    pub(super) fn start<K, V, S>(core: &Arc<Core<K, V, S>>, count: usize) -> Result<Writers>
+    pub(super) fn start<K, V, B>(core: &Arc<Core<K, V, B>>, count: usize) -> Result<Writers>
     where
         K: Key,
         V: Value,
-        S: MutableMapping<K, V> + 'static,
+        B: Below<K, V> + 'static,
     {
         let mut writers = Writers::default();
         for n in 0..count {
@@ -43,7 +45,7 @@ impl Writers {
 
     /// Ends the threads. One that hangs in storage is left behind after a while, and ends when storage
     /// answers.
-    pub(super) fn stop<K: Key, V: Value, S: MutableMapping<K, V>>(&mut self, core: &Core<K, V, S>) {
+    pub(super) fn stop<K: Key, V: Value, B: Below<K, V>>(&mut self, core: &Core<K, V, B>) {
         if self.0.is_empty() {
             return;
         }
@@ -68,17 +70,16 @@ impl Writers {
     }
 }
 
-fn run<K: Key, V: Value, S: MutableMapping<K, V>>(core: &Core<K, V, S>) {
+fn run<K: Key, V: Value, B: Below<K, V>>(core: &Core<K, V, B>) {
     let mut state = core.state.lock();
     while !state.stopping {
-        let (batch, garbage) = gather(core, &mut state);
-        if !batch.is_empty() || !garbage.is_empty() {
+        let batch = gather(core, &mut state);
+        if !batch.is_empty() {
             drop(state);
-            drop(garbage);
             core.spill_batch(batch);
             state = core.state.lock();
-        } else if state.next_stale().is_some_and(|due| due <= core.clock.now()) {
-            state = core.retry_stale(state);
+        } else if state.next_pending().is_some_and(|due| due <= core.clock.now()) {
+            state = core.retry_pending(state);
         } else {
             state = wait(core, state);
         }
@@ -89,12 +90,12 @@ fn run<K: Key, V: Value, S: MutableMapping<K, V>>(core: &Core<K, V, S>) {
 }
 
 /// Waits for work, at most until the next retry is due.
-fn wait<'a, K: Key, V: Value, S: MutableMapping<K, V>>(
-    core: &'a Core<K, V, S>,
+fn wait<'a, K: Key, V: Value, B: Below<K, V>>(
+    core: &'a Core<K, V, B>,
     state: MutexGuard<'a, State<K, V>>,
 ) -> MutexGuard<'a, State<K, V>> {
     let retry = state.table.next_retry().filter(|_| state.above(state.target));
-    match retry.into_iter().chain(state.next_stale()).min() {
+    match retry.into_iter().chain(state.next_pending()).min() {
         None => core.work.wait(state),
         // one that is due and was not taken waits for what other writers have in flight
         Some(due) => {
@@ -104,28 +105,24 @@ fn wait<'a, K: Key, V: Value, S: MutableMapping<K, V>>(
     }
 }
 
-/// Spills begun under one lock, and what left fast memory without being written, to be dropped unlocked.
-type Gathered<K, V> = (Vec<Spill<K, V>>, Vec<Ended<K, V>>);
-
 /// Begins to spill the next values in order, as many as one call of storage should take.
-fn gather<K: Key, V: Value, S: MutableMapping<K, V>>(
-    core: &Core<K, V, S>,
+fn gather<K: Key, V: Value, B: Below<K, V>>(
+    core: &Core<K, V, B>,
     state: &mut State<K, V>,
-) -> Gathered<K, V> {
-    let (mut batch, mut garbage) = (Vec::new(), Vec::new());
+) -> Vec<Begun<K, V>> {
+    let mut batch = Vec::new();
     let mut bytes = 0;
-    while batch.len() + garbage.len() < BATCH_VALUES
+    while batch.len() < BATCH_VALUES
         && bytes < BATCH_BYTES
         && state.above(state.target.saturating_add(state.writing_bytes))
-        && let Some(i) = state.table.oldest(|| core.clock.now())
+        && let Some(i) = state.candidate(None, || core.clock.now())
     {
-        match state.begin_spill(&core.slow, i, core.observers.evict.is_empty()) {
-            Ok(spill) => {
-                bytes += spill.weight;
-                batch.push(spill);
-            }
-            Err((_, ended)) => garbage.push(ended),
+        let weight = state.slot(i).weight;
+        let begun = state.begin_spill(&core.below, i, core.observers.evict.is_empty());
+        if !matches!(begun, Begun::Left { .. }) {
+            bytes += weight;
         }
+        batch.push(begun);
     }
-    (batch, garbage)
+    batch
 }

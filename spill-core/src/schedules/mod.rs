@@ -9,6 +9,7 @@ mod history;
 mod layers;
 mod pairs;
 mod store;
+mod stored;
 
 /// How often a test explores, times ten in the long run.
 fn iterations(usual: usize) -> usize {

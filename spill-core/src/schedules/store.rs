@@ -25,6 +25,7 @@ pub(super) struct Store {
     pub(super) reads: AtomicUsize,
     pub(super) writes: AtomicUsize,
     refuses_removal: AtomicBool,
+    refuses_writes: AtomicBool,
     /// The buffer's clock.
     pub(super) clock: Arc<ManualClock>,
 }
@@ -38,12 +39,17 @@ impl Store {
             reads: AtomicUsize::new(0),
             writes: AtomicUsize::new(0),
             refuses_removal: AtomicBool::new(false),
+            refuses_writes: AtomicBool::new(false),
             clock: Arc::default(),
         }
     }
 
     pub(super) fn refuse_removal(&self, refuse: bool) {
         self.refuses_removal.store(refuse, SeqCst);
+    }
+
+    pub(super) fn refuse_writes(&self, refuse: bool) {
+        self.refuses_writes.store(refuse, SeqCst);
     }
 
     fn fault() -> Error {
@@ -85,6 +91,9 @@ impl MutableMapping<u8, u64> for Store {
     }
     fn insert(&self, key: u8, value: u64) -> Result<()> {
         self.writes.fetch_add(1, SeqCst);
+        if self.refuses_writes.load(SeqCst) {
+            return Err(Self::fault());
+        }
         self.call(|map| _ = map.insert(key, value))
     }
     fn remove(&self, key: &u8) -> Result<bool> {

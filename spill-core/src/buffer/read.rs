@@ -1,0 +1,222 @@
+//! Reading what is not in the buffer's own slots.
+
+use super::core::Core;
+use super::flight::Landing;
+use super::memories::Below;
+use super::moves::Course;
+use super::slot::{CopyState, Memory};
+use super::state::State;
+use crate::guard::guarded;
+use crate::sync::MutexGuard;
+use crate::{Error, ErrorKind, Key, MutableMapping, Result, Value};
+
+/// How a value is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// It counts as a use, and is promoted.
+    Use,
+    /// It leaves no trace.
+    Peek,
+}
+
+/// A Reading flight that went well. It is not ended yet; what came of the read was taken from this memory.
+pub(super) struct Read<'a, K, V, T> {
+    pub(super) state: MutexGuard<'a, State<K, V>>,
+    pub(super) result: T,
+    source: Memory,
+}
+
+impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
+    /// The value of `key`, wherever it is.
+    #[inline(never)]
+    pub(super) fn read<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<K, V>>,
+        key: &K,
+        reading: Reading,
+    ) -> Result<Option<V>> {
+        loop {
+            let i = match state.table.find(key) {
+                Some(i) => {
+                    let slot = &state.table[i].item;
+                    if let Some(value) = slot.value.clone() {
+                        if reading == Reading::Use {
+                            state.table.touch(i);
+                            state.counts.hits += 1;
+                        }
+                        return Ok(Some(value));
+                    }
+                    if !slot.present() {
+                        return Ok(None);
+                    }
+                    if slot.flight.is_some() {
+                        let signal = state.signal(i);
+                        drop(state);
+                        match signal.wait() {
+                            Landing::Served(value) => return Ok(Some(value)),
+                            Landing::Failed(error) => return Err(error),
+                            Landing::StartOver | Landing::LoadFailed(_) => {
+                                state = self.open()?;
+                                continue;
+                            }
+                        }
+                    }
+                    i
+                }
+                None if !self.below.slow().contains_key(key) => return Ok(None),
+                None => state.open(key.clone(), CopyState::Clean),
+            };
+            let source = state.begin_read(i);
+            drop(state);
+            if let Some(value) = self.read_back(i, key, source, reading)? {
+                return Ok(Some(value));
+            }
+            state = self.open()?;
+        }
+    }
+
+    /// Reads the copy of `key` in `memory`, which says that it has one.
+    fn fetch(&self, memory: Memory, key: &K, reading: Reading) -> Result<V> {
+        let read = || match (memory, reading) {
+            (Memory::Fast, Reading::Use) => self.below.fast().get(key),
+            (Memory::Fast, Reading::Peek) => self.below.fast().peek(key),
+            (Memory::Slow, Reading::Use) => self.below.slow().get(key),
+            (Memory::Slow, Reading::Peek) => self.below.slow().peek(key),
+        };
+        guarded("reading a value back", read)?.ok_or_else(|| {
+            Error::from(ErrorKind::Backend {
+                name: if memory == Memory::Fast { "fast memory" } else { "slow memory" },
+                location: "the key being read".to_owned(),
+                status: "it said that it has the key, and gave no value".to_owned(),
+                transient: false,
+            })
+        })
+    }
+
+    /// Reads the copy of `key` in `memory`, and weighs it.
+    pub(super) fn fetch_weighed(&self, memory: Memory, key: &K, reading: Reading) -> Result<(V, u64)> {
+        let value = self.fetch(memory, key, reading)?;
+        let weight = self.weigh(key, &value)?;
+        Ok((value, weight))
+    }
+
+    /// Takes note of a key that the mapping of fast memory held before this buffer was.
+    pub(super) fn adopt(&self, key: K) -> Result<()> {
+        let weight = match self.below.record(&key) {
+            Some(weight) => weight,
+            None => self.fetch_weighed(Memory::Fast, &key, Reading::Peek)?.1,
+        };
+        self.state.lock().adopt(&self.below, key, weight);
+        Ok(())
+    }
+
+    /// Reads slot `i` by `fetch`, first from `source`; where fast memory fails, from a Clean slow copy (R9). A flight
+    /// that failed or was superseded (`None`: start over) is ended here, any other by the caller.
+    pub(super) fn read_from<T>(
+        &self,
+        i: u32,
+        mut source: Memory,
+        fetch: impl Fn(Memory) -> Result<T>,
+    ) -> Result<Option<Read<'_, K, V, T>>> {
+        loop {
+            let outcome = fetch(source);
+            let mut state = self.state.lock();
+            let slot = state.slot(i);
+            let (superseded, slow) = (slot.superseded, slot.slow);
+            match outcome {
+                _ if superseded => {
+                    self.end_in(state, i, Landing::StartOver);
+                    return Ok(None);
+                }
+                Ok(result) => return Ok(Some(Read { state, result, source })),
+                Err(error) if source == Memory::Fast && slow == CopyState::Clean => {
+                    drop(state);
+                    self.failed("reading a value from fast memory", &error);
+                    source = Memory::Slow;
+                }
+                Err(error) => {
+                    self.end_in(state, i, Landing::Failed(error.clone()));
+                    self.failed("reading a value back", &error);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Does and ends a Reading flight. `None`: it was superseded, start over.
+    fn read_back(&self, i: u32, key: &K, source: Memory, reading: Reading) -> Result<Option<V>> {
+        let read = self.read_from(i, source, |source| self.fetch_weighed(source, key, reading))?;
+        let Some(Read { mut state, result: (value, weight), source }) = read else { return Ok(None) };
+        if source == Memory::Fast && reading == Reading::Use {
+            state.table.touch(i);
+        }
+        if reading == Reading::Peek || weight > state.target || state.slot(i).fast == CopyState::Clean {
+            self.end_in(state, i, Landing::Served(value.clone()));
+            return Ok(Some(value));
+        }
+        state.promote(i, value.clone(), weight);
+        let target = state.target;
+        let (mut evicted, ended) = (
+            None,
+            if B::STORED {
+                state.store_promoted(i, value.clone())
+            } else {
+                state.end(&self.below, i, Course::default(), Landing::StartOver)
+            },
+        );
+        // the usual way of a read back: an unchanged value makes room for it, in the same critical section
+        let inline = !B::STORED && self.ceiling.is_none() && self.observers.evict.is_empty();
+        if inline && state.above(target) {
+            evicted = state.evict_clean(&self.below, || self.clock.now());
+        }
+        let shrink = state.above(target);
+        drop(state);
+        drop(evicted);
+        self.finish(ended);
+        if shrink {
+            self.shrink(target);
+        }
+        self.observers.promoted(key, &value)?;
+        Ok(Some(value))
+    }
+
+    pub(super) fn take(&self, key: &K) -> Result<Option<V>> {
+        loop {
+            let mut state = self.open()?;
+            let i = match state.table.find(key) {
+                Some(i) => {
+                    let slot = &state.table[i].item;
+                    if slot.value.is_some() {
+                        let (old, ended) = state.write(&self.below, i, None, true);
+                        drop(state);
+                        self.finish(ended);
+                        return Ok(old);
+                    }
+                    if !slot.present() {
+                        return Ok(None);
+                    }
+                    if slot.flight.is_some() {
+                        let signal = state.signal(i);
+                        drop(state);
+                        match signal.wait() {
+                            Landing::Failed(error) => return Err(error),
+                            _ => continue,
+                        }
+                    }
+                    i
+                }
+                None if !self.below.slow().contains_key(key) => return Ok(None),
+                None => state.open(key.clone(), CopyState::Clean),
+            };
+            let source = state.begin_read(i);
+            drop(state);
+            let read = self.read_from(i, source, |source| self.fetch(source, key, Reading::Use))?;
+            let Some(Read { mut state, result: value, .. }) = read else { continue };
+            // the read goes on as a write: the value is gone from the mapping in this moment (R5)
+            _ = state.change(i, |slot| slot.write(None, 0));
+            state.len -= 1;
+            self.end_in(state, i, Landing::StartOver);
+            return Ok(Some(value));
+        }
+    }
+}

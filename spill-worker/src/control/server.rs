@@ -154,10 +154,13 @@ fn answer(stream: &UnixStream, serve: &Weak<dyn Serve>) {
 }
 
 fn watch(stream: &UnixStream, serve: &Weak<dyn Serve>) {
-    let mut seen = 0;
+    let (mut seen, mut sent) = (0, 0);
     loop {
         let Some(served) = serve.upgrade() else { return };
-        let reply = Reply::State(Box::new(served.state()));
+        let mut state = served.state();
+        state.activity.retain(|activity| activity.number >= sent);
+        sent = state.activity.last().map_or(sent, |activity| activity.number + 1);
+        let reply = Reply::State(Box::new(state));
         if write(stream, &reply).is_err() {
             return;
         }

@@ -268,7 +268,8 @@ fn a_watcher_sees_each_task_once_and_the_named_storage() {
     let map = buffer(None);
     let lru: Arc<Lru<u32, Bytes>> = Arc::new(BufferBuilder::new().alone().unwrap());
     let data = Data::plain(&map).backend("a disk", &lru);
-    let worker = Worker::builder(settings(Thresholds::new())).data(data).unwrap().start().unwrap();
+    let builder = Worker::builder(settings(Thresholds::new())).data(data).unwrap();
+    let worker = builder.source(|| Ok(0)).start().unwrap(); // a real process is far above the limit, so paused
     assert!(list().unwrap().contains(&std::process::id()));
     drop(worker.gate().enter().unwrap().named("first"));
     let running = worker.gate().enter().unwrap().named("second");

@@ -267,6 +267,10 @@ impl Serve for Inner {
     fn wait_for_event(&self, seen: u64, time: Duration) -> u64 {
         self.core.events.wait_beyond(seen, time)
     }
+
+    fn wait_no_more(&self) {
+        self.core.events.close();
+    }
 }
 
 impl Core {

@@ -1,32 +1,17 @@
 //! What the layer does with honest data.
-#![cfg(all(feature = "lz4", feature = "zstd"))]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod memory;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use crate::memory::Memory;
+use crate::samples::noise;
 use bytes::Bytes;
-use memory::Memory;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use spill_compress::{Compress, Compression, Compressor, Lz4, Zstd};
 use spill_core::conformance::{Fault, Faulty, Operation, Plan};
 use spill_core::{ErrorKind, FRAME_ALIGN, Frames, ManualClock, MappingExt, MutableMapping, Pool, Result};
-
-/// Bytes without any pattern, the same for the same seed.
-fn noise(len: usize, seed: u64) -> Bytes {
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
 
 /// One of each kind.
 const SETTINGS: [&str; 9] = [

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use spill_core::{Error, Key, ManualEvict, MutableMapping, Result, Stats, Usage, Value};
 
+use crate::{BackendState, StorageStats};
+
 /// What a mapping shows of itself, without its types.
 trait Shows: Send + Sync {
     fn len(&self) -> usize;
@@ -43,13 +45,15 @@ impl<K: Key, V: Value, M: MutableMapping<K, V>> Shows for Typed<K, V, M> {
 pub struct Data {
     shows: Arc<dyn Shows>,
     evict: Option<Arc<dyn ManualEvict>>,
+    backends: Vec<(String, Arc<dyn Shows>)>,
 }
 
 impl Data {
     /// A mapping that is only looked at: nothing is ever evicted from it, whatever the process uses.
     #[must_use]
     pub fn plain<K: Key, V: Value, M: MutableMapping<K, V> + 'static>(mapping: &Arc<M>) -> Self {
-        Data { shows: Arc::new(Typed(Arc::clone(mapping), std::marker::PhantomData)), evict: None }
+        let shows = Arc::new(Typed(Arc::clone(mapping), std::marker::PhantomData));
+        Data { shows, evict: None, backends: Vec::new() }
     }
 
     /// A mapping that can evict: above the `spill` threshold values move out of it. Its own target is its own
@@ -59,6 +63,27 @@ impl Data {
         mapping: &Arc<M>,
     ) -> Self {
         Data { evict: Some(Arc::clone(mapping) as Arc<dyn ManualEvict>), ..Self::plain(mapping) }
+    }
+
+    /// Shows a storage below the mapping by itself, under this name: a disk, a bucket. Without any, the mapping is
+    /// shown as a whole.
+    #[must_use]
+    pub fn backend<K: Key, V: Value, M: MutableMapping<K, V> + 'static>(
+        mut self,
+        name: impl Into<String>,
+        storage: &Arc<M>,
+    ) -> Self {
+        let shows = Arc::new(Typed(Arc::clone(storage), std::marker::PhantomData));
+        self.backends.push((name.into(), shows));
+        self
+    }
+
+    pub(crate) fn backends(&self) -> Vec<BackendState> {
+        let show = |(name, shows): &(String, Arc<dyn Shows>)| BackendState {
+            name: name.clone(),
+            storage: StorageStats::new(shows.stats(), shows.usage()),
+        };
+        self.backends.iter().map(show).collect()
     }
 
     /// Whether values can be evicted.

@@ -23,6 +23,8 @@ pub(crate) struct EventLog {
 
 #[derive(Default)]
 struct Kept {
+    /// Nobody waits any more.
+    closed: bool,
     next: u64,
     events: VecDeque<Event>,
 }
@@ -62,8 +64,14 @@ impl EventLog {
     /// Waits until there were more than `seen` events, for at most `time`; how many there were.
     pub(crate) fn wait_beyond(&self, seen: u64, time: Duration) -> u64 {
         let mut kept = self.kept.lock();
-        self.added.wait_while_for(&mut kept, |kept| kept.next <= seen, time);
+        self.added.wait_while_for(&mut kept, |kept| kept.next <= seen && !kept.closed, time);
         kept.next
+    }
+
+    /// Ends every [`wait_beyond`](Self::wait_beyond), from now on.
+    pub(crate) fn close(&self) {
+        self.kept.lock().closed = true;
+        self.added.notify_all();
     }
 }
 

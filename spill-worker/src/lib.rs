@@ -54,6 +54,7 @@
 //! Process memory is read on Linux. Elsewhere everything compiles, and [`ProcessMemory`] and
 //! [`SystemMemory::read`] return an error of kind [`Unsupported`](std::io::ErrorKind::Unsupported).
 
+mod activity;
 #[cfg(feature = "config")]
 pub mod config;
 #[cfg(target_os = "linux")]
@@ -77,6 +78,7 @@ mod trim;
 mod warnings;
 mod worker;
 
+pub use activity::{ACTIVITIES, Activity, ActivityKind, Running};
 pub use data::{Data, DataContext, IntoData};
 pub use events::EVENTS;
 pub use limit::{MEMORY_LIMIT_VARIABLE, MemoryLimit};
@@ -88,7 +90,7 @@ pub use pause::{Beginning, Direction, Entering, Gate, Permit, Transfer, Transfer
 pub use process::{MemorySource, ProcessMemory};
 pub use readings::{Measure, Readings};
 pub use settings::{LOCAL_DIRECTORY_VARIABLE, NAME_VARIABLE, NTHREADS_VARIABLE, Rebalance, Settings};
-pub use state::{Event, EventKind, Observe, Status, StepStats, StorageStats, WorkerState};
+pub use state::{BackendState, Event, EventKind, Observe, Status, StepStats, StorageStats, WorkerState};
 pub use system::SystemMemory;
 pub use thresholds::Thresholds;
 pub use trim::{Allocator, Trimmed, trim};

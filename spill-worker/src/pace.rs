@@ -1,5 +1,6 @@
 //! How often memory is read: seldom while there is room, often as the limit comes near or is approached fast.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The shortest time between two readings, close to the limit. A reading takes microseconds, so this costs
@@ -18,17 +19,28 @@ const READINGS_AHEAD: f64 = 8.0;
 #[cfg(target_os = "linux")]
 const BURST: f64 = (4_u64 << 30) as f64;
 
-/// How fast memory rises, by the last two readings.
+/// A slope is taken over at least this time where readings allow it. One allocation between two readings that are
+/// close together is no slope.
+const WINDOW: Duration = Duration::from_millis(25);
+
+/// How fast memory rises, by the last readings.
 #[derive(Debug, Default)]
-pub(crate) struct Slope(Option<(Duration, u64)>);
+pub(crate) struct Slope(VecDeque<(Duration, u64)>);
 
 impl Slope {
-    /// Takes a reading of `memory` bytes made at `now`; bytes a second since the reading before, 0 without one.
+    /// Takes a reading of `memory` bytes made at `now`; bytes a second since the last reading that is no younger
+    /// than the window, else since the first. 0 without one.
     pub(crate) fn take(&mut self, now: Duration, memory: u64) -> f64 {
-        self.0.replace((now, memory)).map_or(0.0, |(then, before)| {
-            let seconds = now.saturating_sub(then).as_secs_f64();
-            if seconds > 0.0 { (memory as f64 - before as f64) / seconds } else { 0.0 }
-        })
+        let is_old = |(then, _): &(Duration, u64)| now.saturating_sub(*then) >= WINDOW;
+        while self.0.get(1).is_some_and(is_old) {
+            self.0.pop_front();
+        }
+        let slope = self.0.front().map_or(0.0, |(then, before)| {
+            let seconds = now.saturating_sub(*then).as_secs_f64();
+            if seconds > 0.0 { (memory as f64 - *before as f64) / seconds } else { 0.0 }
+        });
+        self.0.push_back((now, memory));
+        slope
     }
 }
 
@@ -93,13 +105,23 @@ mod tests {
     }
 
     #[test]
-    fn the_slope_is_that_of_the_last_two_readings() {
+    fn the_slope_is_that_since_the_reading_before() {
         let mut slope = Slope::default();
         let mut take = |bytes, millis| slope.take(Duration::from_millis(millis), bytes);
         assert_eq!(take(100, 0), 0.0, "one reading has no slope");
+        assert_eq!(take(100, 0), 0.0, "nor have two at one moment");
         assert_eq!(take(200, 100), 1000.0);
         assert_eq!(take(150, 200), -500.0);
-        assert_eq!(take(900, 200), 0.0, "two readings at one moment have no slope");
+    }
+
+    #[test]
+    fn readings_close_together_are_taken_as_one() {
+        let mut slope = Slope::default();
+        let mut take = |bytes, millis| slope.take(Duration::from_millis(millis), bytes);
+        let steps = [(0, 0), (0, 5), (100, 10), (100, 15), (200, 20), (200, 25), (300, 30), (300, 35)];
+        let slopes = steps.map(|(bytes, millis)| take(bytes, millis));
+        assert_eq!(slopes, [0.0, 0.0, 10_000.0, 100.0 / 0.015, 10_000.0, 8000.0, 12_000.0, 8000.0]);
+        assert!(slope.0.len() <= 7);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What a worker shows of itself: to its nanny, to a dashboard, to `overspill`.
 
 use serde::{Deserialize, Serialize};
-use spill_core::{Stats, Step};
+use spill_core::{Stats, Step, Usage};
 
-use crate::{MonitorStatus, Readings, Thresholds};
+use crate::{Activity, MonitorStatus, Readings, Running, Thresholds};
 
 /// Everything that is known of one worker at one moment. A worker makes it of itself
 /// (`Worker::state`) and sends it over its control socket; a nanny makes it of each worker it looks
@@ -33,14 +33,36 @@ pub struct WorkerState {
     pub outgoing_transfers: usize,
     /// What its monitor did.
     pub monitor: MonitorStatus,
-    /// What its mapping did.
+    /// What its mapping did, all layers together.
     pub storage: StorageStats,
+    /// The parts of it that were named ([`Data::backend`](crate::Data::backend)).
+    #[serde(default)]
+    pub backends: Vec<BackendState>,
     /// Seconds since it started.
     pub uptime: f64,
     /// How often its nanny started it again.
     pub restarts: u64,
     /// What happened last, oldest first: at most [`EVENTS`](crate::EVENTS).
     pub events: Vec<Event>,
+    /// What it did last, oldest first: at most [`ACTIVITIES`](crate::ACTIVITIES). A watch over the control socket
+    /// sends each once.
+    #[serde(default)]
+    pub activity: Vec<Activity>,
+    /// The tasks that run, those that passed its gate.
+    #[serde(default)]
+    pub running: Vec<Running>,
+    /// When this state was made, in seconds on the clock of its events and activities.
+    #[serde(default)]
+    pub now: f64,
+}
+
+/// One storage of a worker's mapping.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackendState {
+    /// What the worker calls it.
+    pub name: String,
+    /// What it did.
+    pub storage: StorageStats,
 }
 
 /// Gives the state of every worker it knows: a worker itself, or a nanny. What a dashboard is built over.
@@ -138,8 +160,10 @@ impl EventKind {
     }
 }
 
-/// [`Stats`] of a mapping in a form that can be sent. The names are those of [`Stats`].
+/// [`Stats`] and [`Usage`] of a mapping in a form that can be sent. The names are those of [`Stats`], but for what
+/// is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "each field is the one of `Stats` with the same name")]
 pub struct StorageStats {
     pub hits: u64,
@@ -158,9 +182,18 @@ pub struct StorageStats {
     pub encode: StepStats,
     pub compress: StepStats,
     pub write: StepStats,
+    pub moved: StepStats,
     pub read: StepStats,
     pub decompress: StepStats,
     pub decode: StepStats,
+    /// Bytes that the values on storage weighed in RAM.
+    pub spilled_memory: u64,
+    /// Bytes of their records.
+    pub spilled_disk: u64,
+    /// Bytes that storage has accepted and not written yet.
+    pub staged: u64,
+    /// Bytes that the files take.
+    pub physical: u64,
 }
 
 /// [`Step`] in a form that can be sent.
@@ -199,9 +232,25 @@ impl From<Stats> for StorageStats {
             encode: stats.encode.into(),
             compress: stats.compress.into(),
             write: stats.write.into(),
+            moved: stats.moved.into(),
             read: stats.read.into(),
             decompress: stats.decompress.into(),
             decode: stats.decode.into(),
+            ..StorageStats::default()
+        }
+    }
+}
+
+impl StorageStats {
+    /// What a mapping did, and what it holds.
+    #[must_use]
+    pub fn new(stats: Stats, usage: Usage) -> Self {
+        StorageStats {
+            spilled_memory: usage.spilled.memory,
+            spilled_disk: usage.spilled.disk,
+            staged: usage.staged,
+            physical: usage.physical,
+            ..stats.into()
         }
     }
 }

@@ -258,3 +258,34 @@ fn asked_twice_a_worker_ends_at_once() {
     worker.retire();
     assert_eq!(worker.wait(|| panic!("no value is handed over")).unwrap(), Retired::AtOnce);
 }
+
+/// What tasks did is shown to a watcher once, with the names they gave; running ones each time.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_watcher_sees_each_task_once_and_the_named_storage() {
+    use spill_worker::control::{Client, list};
+
+    let map = buffer(None);
+    let lru: Arc<Lru<u32, Bytes>> = Arc::new(BufferBuilder::new().alone().unwrap());
+    let data = Data::plain(&map).backend("a disk", &lru);
+    let builder = Worker::builder(settings(Thresholds::new())).data(data).unwrap();
+    let worker = builder.source(|| Ok(0)).start().unwrap(); // a real process is far above the limit, so paused
+    assert!(list().unwrap().contains(&std::process::id()));
+    drop(worker.gate().enter().unwrap().named("first"));
+    let running = worker.gate().enter().unwrap().named("second");
+
+    let mut seen = Vec::new();
+    Client::connect(std::process::id())
+        .unwrap()
+        .watch(|state| {
+            assert_eq!(state.running.len(), 1);
+            assert_eq!(state.running[0].name, "second");
+            assert_eq!(state.backends[0].name, "a disk");
+            seen.extend(state.activity.into_iter().map(|activity| activity.name));
+            worker.retire(); // an event, so that the watch goes on at once
+            seen.len() < 2 && state.events.len() < 4
+        })
+        .unwrap();
+    assert_eq!(seen, ["first"]);
+    drop(running);
+}

@@ -36,16 +36,20 @@ const BUDGET: f64 = 1.0 / 64.0;
 /// A trial takes at least this share of what the frame costs out of the budget, also one that promises to pay.
 const LEAST_FEE: f64 = 1.0 / 8.0;
 
-/// Settings known to cost more than this many times the best are not tried again until storage changes.
+/// Settings known to cost more than this many times the best are not tried again, until storage changes or
+/// that knowledge is old: each frame fades it by this factor, since the processor may be less busy by now.
 const HOPELESS: f64 = 3.0;
+const FADING: f64 = 0.998;
 
 /// What the next setting of a ladder is guessed to be before it was tried: so many times slower, and with this
 /// share of the result.
 const NEXT_SLOWER: f64 = 2.0;
 const NEXT_SMALLER: f64 = 0.9;
 
-/// The weight of a new figure in a mean of them.
+/// The weight of a new figure in a mean of them; more for a time that is shorter, since whatever disturbs a
+/// measurement makes it longer.
 const NEWS: f64 = 0.25;
+const GOOD_NEWS: f64 = 0.5;
 
 /// A figure beyond so many times the mean is cut to it: a thread that had to wait for a core says nothing of
 /// the compressor.
@@ -79,6 +83,16 @@ pub(crate) struct Arm {
     class: Class,
     /// Twice the place in the ladder, and one more where it is shuffled.
     index: usize,
+    trial: Option<Trial>,
+}
+
+/// What it means for the budget that an arm is not the best.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    /// Nanoseconds that the best would have cost.
+    best: f64,
+    /// Nanoseconds taken out of the budget for this.
+    fee: f64,
 }
 
 impl Arm {
@@ -102,12 +116,14 @@ struct Known {
     share: f64,
     /// Whether whole frames said so, and not only a piece of one.
     whole: bool,
+    /// How much of it is still believed when trials are chosen: 1 when it was just seen.
+    faith: f64,
 }
 
 #[derive(Debug)]
 struct Experience {
     arms: Vec<Option<Known>>,
-    /// Nanoseconds that may be lost on trials.
+    /// Nanoseconds that may be lost on trials; below zero after one that lost more than was expected.
     credit: f64,
     /// The arm that is next to be considered for a trial.
     turn: usize,
@@ -174,10 +190,10 @@ impl Model {
         }
         let mut learned = self.learned.lock();
         let storage = learned.storage.per_byte();
-        let index = learned.classes.get_mut(&class)?.choose(frame.len(), storage);
+        let chosen = learned.classes.get_mut(&class)?.choose(frame.len(), storage);
         drop(learned);
-        self.saw(frame.len(), index.is_none());
-        index.map(|index| Arm { class, index })
+        self.saw(frame.len(), chosen.is_none());
+        chosen.map(|(index, trial)| Arm { class, index, trial })
     }
 
     /// Learns that `arm` made `stored` of `bytes` in `time`.
@@ -186,11 +202,15 @@ impl Model {
             nanos: time.as_nanos() as f64 / bytes.max(1) as f64,
             share: stored as f64 / bytes.max(1) as f64,
             whole: true,
+            faith: 1.0,
         };
         let mut learned = self.learned.lock();
-        let known =
-            learned.classes.get_mut(&arm.class).and_then(|experience| experience.arms.get_mut(arm.index));
-        if let Some(known) = known {
+        let storage = learned.storage.per_byte();
+        let Some(experience) = learned.classes.get_mut(&arm.class) else { return };
+        if let Some(trial) = arm.trial {
+            experience.credit += trial.fee - fee(seen.cost(bytes as f64, storage), trial.best);
+        }
+        if let Some(known) = experience.arms.get_mut(arm.index) {
             *known = Some(known.filter(|known| known.whole).map_or(seen, |known| known.and(seen)));
         }
     }
@@ -224,10 +244,12 @@ impl Model {
 impl Known {
     fn and(self, seen: Known) -> Known {
         let nanos = seen.nanos.min(self.nanos * OUTLIER);
+        let weight = if nanos < self.nanos { GOOD_NEWS } else { NEWS };
         Known {
-            nanos: self.nanos + NEWS * (nanos - self.nanos),
+            nanos: self.nanos + weight * (nanos - self.nanos),
             share: self.share + NEWS * (seen.share - self.share),
             whole: true,
+            faith: 1.0,
         }
     }
 
@@ -240,7 +262,7 @@ impl Known {
 impl Experience {
     /// The arm for a frame of `len` bytes where storage takes `storage` nanoseconds for a byte; `None` to store
     /// it as it is.
-    fn choose(&mut self, len: usize, storage: f64) -> Option<usize> {
+    fn choose(&mut self, len: usize, storage: f64) -> Option<(usize, Option<Trial>)> {
         let len = len as f64;
         let mut best = (None, len * storage);
         for (index, known) in self.arms.iter().enumerate() {
@@ -250,11 +272,12 @@ impl Experience {
             }
         }
         self.credit = (self.credit + BUDGET * best.1).min(HOPELESS * best.1);
-        self.trial(best, len, storage).or(best.0)
+        let trial = self.trial(best, len, storage);
+        trial.map(|(index, trial)| (index, Some(trial))).or(best.0.map(|index| (index, None)))
     }
 
     /// The arm to try instead of the best, when one is due that the credit allows.
-    fn trial(&mut self, best: (Option<usize>, f64), len: f64, storage: f64) -> Option<usize> {
+    fn trial(&mut self, best: (Option<usize>, f64), len: f64, storage: f64) -> Option<(usize, Trial)> {
         let count = self.arms.len();
         for step in 0..count {
             let index = (self.turn + step) % count;
@@ -264,17 +287,22 @@ impl Experience {
             let guess = self.arms[index].or_else(|| self.guess(index));
             let Some(cost) = guess.map(|guess| guess.cost(len, storage)) else { continue };
             // What was never tried must promise to pay; what was, not to be far off.
-            let limit = if self.arms[index].is_some() { HOPELESS } else { 1.0 };
-            if cost > limit * best.1 {
+            let tried = &mut self.arms[index];
+            let limit = if tried.is_some() { HOPELESS } else { 1.0 };
+            if cost * tried.map_or(1.0, |known| known.faith) > limit * best.1 {
+                if let Some(known) = tried {
+                    known.faith *= FADING;
+                }
                 continue;
             }
-            let fee = (cost - best.1).max(LEAST_FEE * best.1);
-            if fee > self.credit {
+            let fee = fee(cost, best.1);
+            // For what is only tried because the knowledge of it is old, a debt may be made.
+            if fee.min(HOPELESS * best.1) > self.credit {
                 return None;
             }
             self.credit -= fee;
             self.turn = (index + 1) % count;
-            return Some(index);
+            return Some((index, Trial { best: best.1, fee }));
         }
         None
     }
@@ -282,8 +310,18 @@ impl Experience {
     /// What an untried arm would do, told from the one before it on the ladder.
     fn guess(&self, index: usize) -> Option<Known> {
         let before = (*self.arms.get(index.checked_sub(2)?)?)?;
-        Some(Known { nanos: before.nanos * NEXT_SLOWER, share: before.share * NEXT_SMALLER, whole: false })
+        Some(Known {
+            nanos: before.nanos * NEXT_SLOWER,
+            share: before.share * NEXT_SMALLER,
+            whole: false,
+            faith: 1.0,
+        })
     }
+}
+
+/// What a trial that costs so much takes out of the budget, where the best costs `best`.
+fn fee(cost: f64, best: f64) -> f64 {
+    (cost - best).max(LEAST_FEE * best)
 }
 
 /// Compresses a piece of `frame` by the first settings, shuffled and not. A setting that fails stays unknown.
@@ -317,6 +355,7 @@ fn try_out(
                 nanos: time.as_nanos() as f64 / piece.len() as f64,
                 share: stored as f64 / piece.len() as f64,
                 whole: false,
+                faith: 1.0,
             });
         }
     }

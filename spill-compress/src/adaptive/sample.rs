@@ -20,6 +20,9 @@ const CLEARLY: f64 = 1.25;
 /// A narrower width is as good when it reaches this share of what the best one does.
 const NEARLY: f64 = 0.9;
 
+/// Spreads the rows looked at without a period.
+const SCATTER: usize = 0x9E37_79B1;
+
 /// What a frame looks like.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Sample {
@@ -39,8 +42,10 @@ pub(super) fn look(frame: &[u8]) -> Sample {
     }
     let mut columns = [[0_u16; 256]; ROW];
     for n in 0..count {
-        // The last row of each part, so that a header at the start of the frame weighs no more than others.
-        let row = &rows[(n + 1) * rows.len() / count - 1];
+        // One row of each part. Always the same one would meet numbers that grow evenly at steps of a power of
+        // two, where their low bytes do not change at all.
+        let (start, end) = (n * rows.len() / count, (n + 1) * rows.len() / count);
+        let row = &rows[start + (n.wrapping_mul(SCATTER) >> 16) % (end - start)];
         for (column, byte) in columns.iter_mut().zip(row) {
             column[usize::from(*byte)] += 1;
         }
@@ -114,7 +119,8 @@ mod tests {
         let random: Vec<u8> = noise(4).take(20_000).flat_map(u64::to_le_bytes).collect();
         assert_eq!(look(&random).width, Width::One);
         assert!(look(&random).bits > 7.0, "{:?}", look(&random));
-        let text = "A look at some words of no particular order, which is what text is. ".repeat(500);
+        let words = ["a ", "look ", "at ", "some ", "words ", "of ", "no ", "particular ", "order, ", "the "];
+        let text: String = noise(6).take(6000).map(|n| words[(n >> 40) as usize % words.len()]).collect();
         assert_eq!(look(text.as_bytes()).width, Width::One, "{:?}", look(text.as_bytes()));
         assert_eq!(look(&[7; 10_000]), Sample { width: Width::One, bits: 0.0 });
     }

@@ -116,6 +116,25 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> Buffer<K, V
         self.core.evict_until_below(target)
     }
 
+    /// The value of `key` if it is in fast memory, as a use. It never waits: for callers that hold what a
+    /// flight may need.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::ErrorKind::Closed).
+    #[inline]
+    pub fn get_fast(&self, key: &K) -> Result<Option<V>> {
+        let mut state = self.core.open()?;
+        let value = state.table.find_used(key, |slot| slot.value.clone());
+        state.counts.hits += u64::from(value.is_some());
+        Ok(value)
+    }
+
+    /// Whether fast memory weighs more than its target, so that something is or should be spilled.
+    pub fn is_above_target(&self) -> bool {
+        let state = self.core.state.lock();
+        state.above(state.target)
+    }
+
     /// Spills the value of `key` now. Returns the bytes it weighed, or `None` when it is not in fast memory
     /// or was written or removed meanwhile.
     ///

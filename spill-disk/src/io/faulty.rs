@@ -36,7 +36,10 @@ struct Faults {
 
 /// What was asked of the operating system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the method of its name")]
+#[expect(
+    missing_docs,
+    reason = "each is the method of its name; `Cache` is the two that concern the page cache"
+)]
 pub enum Operation {
     CreateDir,
     Create,
@@ -51,10 +54,13 @@ pub enum Operation {
     Read,
     Sync,
     SetLen,
+    Allocate,
+    Cache,
 }
 
 impl Operation {
-    const ALL: [Operation; 13] = [
+    /// Every operation.
+    pub const ALL: [Operation; 15] = [
         Operation::CreateDir,
         Operation::Create,
         Operation::Open,
@@ -68,6 +74,8 @@ impl Operation {
         Operation::Read,
         Operation::Sync,
         Operation::SetLen,
+        Operation::Allocate,
+        Operation::Cache,
     ];
 }
 
@@ -225,6 +233,10 @@ impl Io for FaultyIo {
         self.faults.meet(Operation::RemoveFile, path)?;
         self.inner.remove_file(path)
     }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.faults.meet(Operation::RemoveDir, path)?;
+        self.inner.remove_dir(path)
+    }
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         self.faults.meet(Operation::RemoveDir, path)?;
         self.inner.remove_dir_all(path)
@@ -270,5 +282,17 @@ impl File for FaultyFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.faults.meet(Operation::SetLen, &self.path)?;
         self.inner.set_len(len)
+    }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.faults.meet(Operation::Allocate, &self.path)?;
+        self.inner.allocate(len)
+    }
+    fn begin_write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.faults.meet(Operation::Cache, &self.path)?;
+        self.inner.begin_write_back(offset, len)
+    }
+    fn uncache(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.faults.meet(Operation::Cache, &self.path)?;
+        self.inner.uncache(offset, len)
     }
 }

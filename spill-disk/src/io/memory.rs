@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::{Entry, File, Io, Lock, Space};
 
@@ -14,8 +14,36 @@ use super::{Entry, File, Io, Lock, Space};
 ///
 /// It keeps what the real one promises: a file that was removed stays usable through its handles, a gap
 /// reads as zeros, a lock belongs to a file and not to its name. The root directory exists from the start.
-#[derive(Clone, Default)]
-pub struct MemoryIo(Arc<Mutex<Tree>>);
+#[derive(Clone)]
+pub struct MemoryIo {
+    tree: Arc<Mutex<Tree>>,
+    device: Arc<Device>,
+}
+
+/// What all files together take, and may take, in bytes.
+struct Device {
+    used: AtomicU64,
+    size: AtomicU64,
+}
+
+impl Device {
+    /// Takes up to so many bytes, and returns how many there were.
+    fn take(&self, wanted: u64) -> u64 {
+        let size = self.size.load(Ordering::Relaxed);
+        let mut taken = 0;
+        let grow = |used: u64| {
+            taken = wanted.min(size.saturating_sub(used));
+            Some(used + taken)
+        };
+        // Never refuses, so there is nothing to tell.
+        let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow);
+        taken
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
 
 #[derive(Default)]
 struct Tree {
@@ -28,10 +56,39 @@ enum Node {
     File(Arc<Content>),
 }
 
-#[derive(Default)]
 struct Content {
     bytes: RwLock<Vec<u8>>,
     locked: AtomicBool,
+    device: Arc<Device>,
+}
+
+impl Content {
+    fn new(device: &Arc<Device>) -> Arc<Self> {
+        Arc::new(Content {
+            bytes: RwLock::default(),
+            locked: AtomicBool::new(false),
+            device: Arc::clone(device),
+        })
+    }
+
+    /// Makes it `len` bytes long, or as long as there is room for.
+    fn resize(&self, bytes: &mut Vec<u8>, len: usize) {
+        let before = bytes.len();
+        let len = if len > before {
+            before + self.device.take((len - before) as u64) as usize
+        } else {
+            self.device.give_back((before - len) as u64);
+            len
+        };
+        bytes.resize(len, 0);
+    }
+}
+
+impl Drop for Content {
+    /// When it has neither a name nor an open handle.
+    fn drop(&mut self) {
+        self.device.give_back(self.bytes.get_mut().len() as u64);
+    }
 }
 
 struct Handle(Arc<Content>);
@@ -46,16 +103,45 @@ impl Drop for HeldLock {
 }
 
 impl MemoryIo {
-    /// An empty file system.
+    /// An empty file system without bounds.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::limited(u64::MAX)
+    }
+
+    /// An empty file system whose files have room for so many bytes in all; their names take none. A write that
+    /// finds room for a part of it is short, one that finds none fails with `StorageFull`.
+    #[must_use]
+    pub fn limited(bytes: u64) -> Self {
+        let device = Device { used: AtomicU64::new(0), size: AtomicU64::new(bytes) };
+        MemoryIo { tree: Arc::default(), device: Arc::new(device) }
+    }
+
+    /// Changes the room there is. What is stored already stays.
+    pub fn set_limit(&self, bytes: u64) {
+        self.device.size.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that all files take, those too that have no name any more and are still open.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.device.used.load(Ordering::Relaxed)
+    }
+
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock()
     }
 
     /// From now on [`space`](Io::space) says of this directory that it lives in main memory, as it would of
     /// a tmpfs.
     pub fn pretend_tmpfs(&self, directory: &Path) {
-        self.0.lock().in_memory.insert(directory.to_owned());
+        self.tree().in_memory.insert(directory.to_owned());
+    }
+}
+
+impl Default for MemoryIo {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -86,11 +172,11 @@ impl Tree {
 
 impl Io for MemoryIo {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.lock().add(path, Node::Directory)
+        self.tree().add(path, Node::Directory)
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut tree = self.0.lock();
+        let mut tree = self.tree();
         let mut ancestors: Vec<_> = path.ancestors().collect();
         ancestors.reverse();
         for ancestor in ancestors {
@@ -102,17 +188,17 @@ impl Io for MemoryIo {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        let content = Arc::<Content>::default();
-        self.0.lock().add(path, Node::File(Arc::clone(&content)))?;
+        let content = Content::new(&self.device);
+        self.tree().add(path, Node::File(Arc::clone(&content)))?;
         Ok(Box::new(Handle(content)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(Handle(self.0.lock().file(path)?)))
+        Ok(Box::new(Handle(self.tree().file(path)?)))
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<Entry>> {
-        let tree = self.0.lock();
+        let tree = self.tree();
         if !tree.is_directory(directory) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -125,7 +211,7 @@ impl Io for MemoryIo {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut tree = self.0.lock();
+        let mut tree = self.tree();
         let content = tree.file(from)?;
         if tree.is_directory(to) {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -139,14 +225,26 @@ impl Io for MemoryIo {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let mut tree = self.0.lock();
+        let mut tree = self.tree();
         tree.file(path)?;
         tree.nodes.remove(path);
         Ok(())
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut tree = self.tree();
+        if !tree.is_directory(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if tree.nodes.keys().any(|inside| inside.parent() == Some(path)) {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        tree.nodes.remove(path);
+        Ok(())
+    }
+
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut tree = self.0.lock();
+        let mut tree = self.tree();
         if !tree.is_directory(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -156,18 +254,19 @@ impl Io for MemoryIo {
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
         // Under the tree's lock, so that the path names the file while its lock is taken.
-        let tree = self.0.lock();
+        let tree = self.tree();
         let content = tree.file(path)?;
         let taken = content.locked.swap(true, Ordering::Acquire);
         Ok((!taken).then(|| Box::new(HeldLock(content)) as Box<dyn Lock>))
     }
 
     fn space(&self, directory: &Path) -> io::Result<Space> {
-        let tree = self.0.lock();
+        let tree = self.tree();
         if !tree.is_directory(directory) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        Ok(Space { free: u64::MAX, in_memory: tree.in_memory.contains(directory) })
+        let free = self.device.size.load(Ordering::Relaxed).saturating_sub(self.used());
+        Ok(Space { free, in_memory: tree.in_memory.contains(directory) })
     }
 
     fn user(&self) -> u32 {
@@ -182,14 +281,19 @@ impl File for Handle {
         let end = offset.checked_add(total).ok_or(io::ErrorKind::FileTooLarge)?;
         let mut bytes = self.0.bytes.write();
         if bytes.len() < end {
-            bytes.resize(end, 0);
+            self.0.resize(&mut bytes, end);
+        }
+        let room = bytes.len().saturating_sub(offset).min(total);
+        if room == 0 && total > 0 {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         let mut at = offset;
         for buffer in buffers {
-            bytes[at..at + buffer.len()].copy_from_slice(buffer);
-            at += buffer.len();
+            let taken = buffer.len().min(offset + room - at);
+            bytes[at..at + taken].copy_from_slice(&buffer[..taken]);
+            at += taken;
         }
-        Ok(total)
+        Ok(room)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -206,7 +310,22 @@ impl File for Handle {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        self.0.bytes.write().resize(len, 0);
+        // There are no holes here: zeros take room too.
+        let mut bytes = self.0.bytes.write();
+        self.0.resize(&mut bytes, len);
+        if bytes.len() < len { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let long = self.0.bytes.read().len() as u64 >= len;
+        if long { Ok(()) } else { self.set_len(len) }
+    }
+
+    fn begin_write_back(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn uncache(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
     }
 }
@@ -261,9 +380,33 @@ mod tests {
         note(io.remove_file(&path).map(|()| String::new()));
         note(io.remove_file(&path).map(|()| String::new()));
         note(file.read_at(&mut found, 0).map(|n| n.to_string()));
+        note(io.remove_dir(&root.join("a")).map(|()| String::new()));
+        note(io.remove_dir(&empty).map(|()| String::new()));
+        note(io.remove_dir(&empty).map(|()| String::new()));
         note(io.remove_dir_all(&root.join("a")).map(|()| String::new()));
         note(io.remove_dir_all(&root.join("a")).map(|()| String::new()));
         said
+    }
+
+    #[test]
+    fn a_device_of_a_size_takes_so_many_bytes_and_has_them_back() {
+        let io = MemoryIo::limited(10);
+        let (one, two) = (Path::new("/one"), Path::new("/two"));
+        let (a, b) = (io.create(one).unwrap(), io.create(two).unwrap());
+        let write = |file: &dyn File, offset| file.write_vectored_at(&[IoSlice::new(b"sixsix")], offset);
+        assert_eq!(write(&*a, 0).unwrap(), 6);
+        assert_eq!(write(&*b, 0).unwrap(), 4, "a short write");
+        assert_eq!(write(&*b, 4).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(b.allocate(7).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(io.space(Path::new("/")).unwrap().free, 0);
+        assert_eq!(write(&*a, 0).unwrap(), 6, "what it has can be overwritten");
+        io.remove_file(one).unwrap();
+        assert_eq!(io.used(), 10, "it is still open");
+        drop(a);
+        b.set_len(1).unwrap();
+        assert_eq!((io.used(), io.space(Path::new("/")).unwrap().free), (1, 9));
+        b.allocate(5).unwrap();
+        assert_eq!(io.used(), 5);
     }
 
     #[test]

@@ -67,6 +67,12 @@ pub trait Io: Send + Sync + 'static {
     /// What the system says.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// `DirectoryNotEmpty` when something is in it; what the system says.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
     /// Removes a directory with all it holds, following no link.
     ///
     /// # Errors
@@ -119,6 +125,25 @@ pub trait File: Send + Sync {
     /// # Errors
     /// What the system says.
     fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Takes room on the device for the first `len` bytes, so that writing them cannot run out of it. The file is
+    /// at least that long then; what it holds stays.
+    ///
+    /// # Errors
+    /// What the system says; `Unsupported` where the file system cannot.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+
+    /// Begins to bring a range to the device that may still be only in main memory, and does not wait.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn begin_write_back(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Brings a range to the device and lets the system forget its copy in main memory (the page cache).
+    ///
+    /// # Errors
+    /// What the system says.
+    fn uncache(&self, offset: u64, len: u64) -> io::Result<()>;
 }
 
 /// A lock that is held until it is dropped.

@@ -65,6 +65,10 @@ impl Io for RealIo {
         fs::remove_file(path)
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::remove_dir_all(path)
     }
@@ -94,6 +98,14 @@ impl Io for RealIo {
     fn user(&self) -> u32 {
         rustix::process::getuid().as_raw()
     }
+}
+
+/// Advises that a range will not be read soon.
+#[cfg(target_os = "linux")]
+fn forget(file: &fs::File, offset: u64, len: u64) -> io::Result<()> {
+    // A length of zero would mean all that follows.
+    let Some(len) = std::num::NonZeroU64::new(len) else { return Ok(()) };
+    Ok(rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::DontNeed)?)
 }
 
 /// Whether the directory is on a file system that lives in main memory.
@@ -130,6 +142,39 @@ impl File for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, len)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn allocate(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn begin_write_back(&self, offset: u64, len: u64) -> io::Result<()> {
+        // On pages that are dirty this advice begins to write them, and forgets only what is clean.
+        forget(&self.0, offset, len)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn begin_write_back(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn uncache(&self, offset: u64, len: u64) -> io::Result<()> {
+        // Pages that are dirty or on their way to the device are not forgotten.
+        self.0.sync_data()?;
+        forget(&self.0, offset, len)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn uncache(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -61,7 +61,7 @@ impl<K: Key> Store<K> {
     /// stay above it: what was accepted stays accepted.
     pub(super) fn keep_bound(&self, state: &mut MutexGuard<'_, State<K>>) {
         while self.files.physical() + state.compaction.planned > state.most() && !state.closed {
-            if self.unlocked(state, || self.files.give_back()) {
+            if self.unlocked(state, || self.files.give_back(true)) {
                 continue;
             }
             if state.compaction.running {
@@ -111,7 +111,7 @@ impl<K: Key> Store<K> {
     /// Compacts one segment, the lock given up meanwhile. Says whether anything changed. Nobody may be
     /// compacting. When it is urgent, a segment that is still open may be sealed for it, and the files may be above
     /// their bound while records have two copies; else there must be room for those.
-    fn compact_one(&self, state: &mut MutexGuard<'_, State<K>>, urgent: bool) -> Result<bool> {
+    pub(super) fn compact_one(&self, state: &mut MutexGuard<'_, State<K>>, urgent: bool) -> Result<bool> {
         let Some(victim) = state.segments.choose() else {
             if let Some(open) = state.segments.open_with_most_dead().filter(|_| urgent) {
                 self.unlocked(state, || self.files.seal(open));
@@ -121,19 +121,21 @@ impl<K: Key> Store<K> {
             state.compaction.in_vain = true;
             return Ok(false);
         };
-        while !urgent && self.files.physical() + victim.live > state.most() {
-            if !self.unlocked(state, || self.files.give_back()) {
+        let most =
+            |state: &State<K>| if urgent { self.files.quota() } else { state.most().min(self.files.quota()) };
+        while self.files.physical().saturating_add(victim.live) > most(state) {
+            if !self.unlocked(state, || self.files.give_back(true)) {
                 state.compaction.in_vain = true;
                 return Ok(false);
             }
         }
-        if state.compaction.running {
+        if state.compaction.running || state.closed {
             return Ok(true);
         }
         state.compaction.running = true;
         state.compaction.planned = victim.live;
         let outcome = self.unlocked(state, || {
-            failure::caught("compacting a segment", || self.evacuate(&victim))
+            failure::caught("compacting a segment", || self.evacuate_somewhere(&victim))
                 .unwrap_or_else(|panicked| Err(Failure::Write(panicked)))
         });
         state.compaction.running = false;
@@ -164,6 +166,28 @@ impl<K: Key> Store<K> {
         self.compaction_ended.notify_all();
         self.unlocked(state, || {});
         outcome
+    }
+
+    /// As [`evacuate`](Self::evacuate): to another directory where one fails, and to the room that was set aside
+    /// where there is no other.
+    fn evacuate_somewhere(&self, victim: &Victim) -> Result<u64, Failure> {
+        loop {
+            match self.evacuate(victim) {
+                Err(Failure::Write(error)) if self.files.has_another_volume() => {
+                    tracing::debug!(%error, "compaction goes on in another directory");
+                }
+                Err(Failure::Write(error)) if error.is_full() && self.files.use_reserve() => {
+                    let outcome = self.evacuate(victim);
+                    let sealed = self.files.spare_reserve();
+                    let mut state = self.state.lock();
+                    sealed.into_iter().for_each(|segment| state.segments.seal(segment));
+                    self.unlock(state);
+                    while self.files.give_back(false) {}
+                    return outcome;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Moves all that lives out of a segment, but for what is damaged. Returns how many records are.
@@ -281,9 +305,11 @@ impl<K: Key> Store<K> {
                         MutexGuard::bump(&mut state);
                     }
                 }
-                Err(_) => state.segments.seal(run.file.segment),
+                Err(failed) => failed.book(&mut state.segments),
             }
-            state.segments.finished(run.run());
+            if outcome.is_ok() {
+                state.segments.finished(run.run());
+            }
             state.compaction.planned = state.compaction.planned.saturating_sub(run.bytes);
             self.unlock(state);
             outcome.map_err(|failed| Failure::Write(failed.error))?;

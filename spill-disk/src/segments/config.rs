@@ -17,8 +17,9 @@ use crate::Workspace;
 /// # Ok::<_, spill_core::Error>(())
 /// ```
 pub struct SegmentsConfig {
-    pub(super) workspace: Workspace,
+    pub(super) workspaces: Vec<Workspace>,
     pub(super) segment_bytes: u64,
+    pub(super) quota: u64,
     pub(super) stage_bytes: u64,
     pub(super) compactor: bool,
     pub(super) pool: Pool,
@@ -30,13 +31,32 @@ impl SegmentsConfig {
     #[must_use]
     pub fn new(workspace: Workspace) -> Self {
         SegmentsConfig {
-            workspace,
+            workspaces: vec![workspace],
             segment_bytes: 64 << 20,
+            quota: u64::MAX,
             stage_bytes: 2 << 20,
             compactor: true,
             pool: Pool::default(),
             clock: Arc::new(SystemClock::new()),
         }
+    }
+
+    /// Another workspace beside the first, best on another device. Files are spread by the room that each device
+    /// has. Where one fails (it is removed, read-only, full or broken), writes go to the others, and it is asked
+    /// again after a second, then ever later up to a minute, until it works.
+    #[must_use]
+    pub fn and(mut self, workspace: Workspace) -> Self {
+        self.workspaces.push(workspace);
+        self
+    }
+
+    /// The most bytes that the files may take, in all workspaces together; without it, what the devices have. A
+    /// segment of it is kept for compaction, and segments are at most an eighth of it. What finds no room is
+    /// [`Full`](spill_core::ErrorKind::Full), naming `quota_bytes`.
+    #[must_use]
+    pub fn quota_bytes(mut self, bytes: u64) -> Self {
+        self.quota = bytes;
+        self
     }
 
     /// The length of a segment file in bytes. A value that is longer gets a file of its own.
@@ -74,6 +94,11 @@ impl SegmentsConfig {
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// The length of segments, within the quota.
+    pub(super) fn segment(&self) -> u64 {
+        self.segment_bytes.min(self.quota / 8).max(1)
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -7,27 +7,34 @@
 //! Records are kept apart by how long they have lived ([`Level`]), since what has lived long will live on: where
 //! they were mixed, the old ones would have to be moved again and again out of segments whose young ones died.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use spill_core::{Error, ErrorKind, Result};
 
 use super::index::STAGED;
 use super::table::Run;
-use crate::Workspace;
-use crate::failure;
+use super::volumes::{Made, Volumes};
 use crate::io::File;
 
 /// Files kept for another use.
 const MOST_IDLE: usize = 2;
+
+/// The setting of the quota, as messages name it.
+pub(super) const QUOTA: &str = "quota_bytes";
+
+/// Room for a segment is set aside once a device has less than so many segments free.
+const SCARCE: u64 = 16;
 
 /// A segment's file. Readers hold it while they read.
 pub(super) struct SegmentFile {
     pub(super) file: Box<dyn File>,
     pub(super) path: PathBuf,
     pub(super) segment: u32,
+    /// The number of its directory.
+    pub(super) volume: usize,
     /// Bytes from the start that were ever handed out to a writer: what the file takes.
     extent: AtomicU64,
 }
@@ -84,10 +91,14 @@ pub(super) struct Begins {
 
 /// All files of one store.
 pub(super) struct Files {
-    workspace: Workspace,
+    volumes: Volumes,
     segment_bytes: u64,
+    /// The most bytes that the files may take.
+    quota: u64,
     inner: Mutex<Inner>,
     physical: AtomicU64,
+    /// A segment was begun since room was last set aside, or looked for.
+    begun: AtomicBool,
 }
 
 struct Inner {
@@ -96,6 +107,10 @@ struct Inner {
     idle: Vec<Arc<SegmentFile>>,
     /// Files that were used again and are longer than their segments.
     loose: Vec<(Arc<SegmentFile>, u64)>,
+    /// Room on the device that is set aside for compaction.
+    reserve: Option<Arc<SegmentFile>>,
+    /// What is moved goes to the room set aside.
+    uses_reserve: bool,
     next: u32,
     closed: bool,
 }
@@ -106,10 +121,24 @@ struct Open {
 }
 
 impl Files {
-    pub(super) fn new(workspace: Workspace, segment_bytes: u64) -> Self {
-        let inner =
-            Inner { open: [None, None, None], idle: Vec::new(), loose: Vec::new(), next: 0, closed: false };
-        Files { workspace, segment_bytes, inner: Mutex::new(inner), physical: AtomicU64::new(0) }
+    pub(super) fn new(volumes: Volumes, segment_bytes: u64, quota: u64) -> Self {
+        let inner = Inner {
+            open: [None, None, None],
+            idle: Vec::new(),
+            loose: Vec::new(),
+            reserve: None,
+            uses_reserve: false,
+            next: 0,
+            closed: false,
+        };
+        Files {
+            volumes,
+            segment_bytes,
+            quota,
+            inner: Mutex::new(inner),
+            physical: AtomicU64::new(0),
+            begun: AtomicBool::new(false),
+        }
     }
 
     /// Bytes that the files take, dead records and idle files included.
@@ -121,8 +150,10 @@ impl Files {
     /// behind it. `begin` runs under the lock with what was reserved, so that no other reservation of the
     /// same segment is seen before a new segment is.
     ///
+    /// Fresh records leave a segment of the quota to what is moved.
+    ///
     /// # Errors
-    /// What creating a file failed with; `Closed`.
+    /// What creating a file failed with; `Full` when the quota is reached; `Closed`.
     pub(super) fn reserve(
         &self,
         level: Level,
@@ -137,6 +168,9 @@ impl Files {
         let mut begins = None;
         if first > self.segment_bytes {
             // Alone in its segment, and the open one goes on.
+            if first > self.room(&inner, level) {
+                return Err(self.quota_reached());
+            }
             let file = self.new_file(&mut inner)?;
             self.extend(&file, first);
             let begins = Some(Begins { sealed: true, seals: None });
@@ -146,16 +180,22 @@ impl Files {
         }
         let fits = |open: &Open| open.tail + first <= self.segment_bytes;
         if !inner.open[level as usize].as_ref().is_some_and(fits) {
-            let file = self.next_file(&mut inner, level)?;
+            let file = self.next_file(&mut inner, level, first)?;
             let full = inner.open[level as usize].replace(Open { file, tail: 0 });
             begins = Some(Begins { sealed: false, seals: full.as_ref().map(|full| full.file.segment) });
             inner.loosen(full);
+            self.begun.store(true, Relaxed);
         }
-        let Some(open) = &mut inner.open[level as usize] else { return Err(super::closed()) };
+        let room = self.room(&inner, level);
+        let Some(open) = inner.open[level as usize].as_mut() else { return Err(super::closed()) };
         let offset = open.tail;
+        if (offset + first).saturating_sub(open.file.extent.load(Relaxed)) > room {
+            return Err(self.quota_reached());
+        }
+        let most = self.segment_bytes.min(open.file.extent.load(Relaxed).max(offset).saturating_add(room));
         let mut records = 0;
         for length in lengths {
-            if open.tail + length > self.segment_bytes {
+            if open.tail + length > most {
                 break;
             }
             open.tail += length;
@@ -168,6 +208,36 @@ impl Files {
         Ok(reservation)
     }
 
+    /// Bytes that files may still grow by for records of this level.
+    fn room(&self, inner: &Inner, level: Level) -> u64 {
+        if self.quota == u64::MAX {
+            return u64::MAX;
+        }
+        let kept = if level == Level::Fresh && inner.reserve.is_none() { self.segment_bytes } else { 0 };
+        self.quota.saturating_sub(self.physical()).saturating_sub(kept)
+    }
+
+    /// The longest record that the quota ever has room for, in bytes.
+    pub(super) fn longest(&self) -> u64 {
+        self.quota.saturating_sub(self.segment_bytes)
+    }
+
+    /// The most bytes that files may take while records are moved.
+    pub(super) fn quota(&self) -> u64 {
+        self.quota
+    }
+
+    fn quota_reached(&self) -> Error {
+        ErrorKind::Full {
+            path: Some(self.volumes.path().to_owned()),
+            used: self.physical(),
+            limit: self.quota,
+            free: Some(self.volumes.free()),
+            setting: QUOTA,
+        }
+        .into()
+    }
+
     /// No range of this segment is handed out again.
     pub(super) fn seal(&self, segment: u32) {
         let mut inner = self.inner.lock();
@@ -175,6 +245,43 @@ impl Files {
             if inner.open[level].as_ref().is_some_and(|open| open.file.segment == segment) {
                 let sealed = inner.open[level].take();
                 inner.loosen(sealed);
+            }
+        }
+    }
+
+    /// Writing a range failed: its segment takes no more, and what may have been written of the range is cut off,
+    /// unless another range follows it. Says whether none does.
+    pub(super) fn abandon(&self, run: &Reservation) -> bool {
+        {
+            let mut inner = self.inner.lock();
+            let open = &mut inner.open[run.level as usize];
+            let is_last =
+                |open: &Open| Arc::ptr_eq(&open.file, &run.file) && open.tail == run.offset + run.bytes;
+            if !open.as_ref().is_some_and(is_last) {
+                drop(inner);
+                self.seal(run.file.segment);
+                return false;
+            }
+            *open = None;
+        }
+        if !self.cut(&run.file, run.offset) {
+            self.inner.lock().loose.push((Arc::clone(&run.file), run.offset));
+        }
+        true
+    }
+
+    /// Cuts a file to `len` bytes. Says whether that worked.
+    fn cut(&self, file: &SegmentFile, len: u64) -> bool {
+        match file.file.set_len(len) {
+            Ok(()) => {
+                // It may have been removed meanwhile.
+                let before = file.extent.fetch_min(len, Relaxed);
+                self.physical.fetch_sub(before.saturating_sub(len), Relaxed);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(file = %file.path.display(), %error, "a file could not be cut");
+                false
             }
         }
     }
@@ -194,30 +301,82 @@ impl Files {
         self.remove(&file);
     }
 
-    /// Gives room back that holds nothing: removes an idle file, or cuts one that is longer than its segment.
-    /// Says whether there was any.
-    pub(super) fn give_back(&self) -> bool {
+    /// Gives room back that holds nothing: removes an idle file, or cuts one that is longer than its segment, or
+    /// gives up what was set aside for compaction when there is nothing else and `all` is asked for. Says whether
+    /// there was any.
+    pub(super) fn give_back(&self, all: bool) -> bool {
         let mut inner = self.inner.lock();
-        if let Some(file) = inner.idle.pop() {
+        // One that holds nothing can stay: making files costs more than keeping them.
+        if let Some(at) = inner.idle.iter().rposition(|file| file.extent.load(Relaxed) > 0) {
+            let file = inner.idle.swap_remove(at);
             drop(inner);
             self.remove(&file);
             return true;
         }
-        let Some((file, tail)) = inner.loose.pop() else { return false };
-        drop(inner);
-        match file.file.set_len(tail) {
-            Ok(()) => {
-                // It may have been removed meanwhile.
-                let before = file.extent.fetch_min(tail, Relaxed);
-                self.physical.fetch_sub(before.saturating_sub(tail), Relaxed);
-            }
-            Err(error) => tracing::debug!(file = %file.path.display(), %error, "a file could not be cut"),
+        if let Some((file, tail)) = inner.loose.pop() {
+            drop(inner);
+            self.cut(&file, tail);
+            return true;
         }
-        true
+        let reserve = if all && !inner.uses_reserve { inner.reserve.take() } else { None };
+        drop(inner);
+        reserve.as_ref().inspect(|file| self.remove(file)).is_some()
+    }
+
+    /// Whether a segment was begun since this was asked last.
+    pub(super) fn has_begun_another(&self) -> bool {
+        self.begun.load(Relaxed) && self.begun.swap(false, Relaxed)
+    }
+
+    /// Sets room for a segment aside where a device is about to fill up and the files may take `most` bytes, so
+    /// that compaction works when it is full. Where the file system cannot promise room, none is.
+    pub(super) fn set_aside(&self, most: u64) {
+        let most = most.min(self.quota);
+        let fits = self.physical().saturating_add(self.segment_bytes) <= most;
+        let has_one = || self.inner.lock().reserve.is_some();
+        if !fits || has_one() || self.volumes.least_free() >= SCARCE.saturating_mul(self.segment_bytes) {
+            return;
+        }
+        let file = self.new_file(&mut self.inner.lock());
+        let Ok(file) = file else { return };
+        self.extend(&file, self.segment_bytes);
+        if let Err(error) = file.file.allocate(self.segment_bytes) {
+            tracing::debug!(file = %file.path.display(), %error, "no room is set aside for compaction");
+            self.remove(&file);
+            return;
+        }
+        let mut inner = self.inner.lock();
+        if inner.closed || inner.reserve.is_some() {
+            drop(inner);
+            self.remove(&file);
+        } else {
+            inner.reserve = Some(file);
+        }
+    }
+
+    /// From now on what is moved goes to the room set aside. Says whether there is any.
+    pub(super) fn use_reserve(&self) -> bool {
+        let mut inner = self.inner.lock();
+        inner.uses_reserve = inner.reserve.is_some();
+        inner.uses_reserve
+    }
+
+    /// Ends what [`use_reserve`](Self::use_reserve) began. Returns the segments that were moved there and take no
+    /// more, since what they do not fill is given back.
+    pub(super) fn spare_reserve(&self) -> Vec<u32> {
+        let mut inner = self.inner.lock();
+        inner.uses_reserve = false;
+        let mut sealed = Vec::new();
+        for level in [Level::Survived, Level::Old] {
+            let open = inner.open[level as usize].take_if(|open| open.file.extent.load(Relaxed) > open.tail);
+            sealed.extend(open.as_ref().map(|open| open.file.segment));
+            inner.loosen(open);
+        }
+        sealed
     }
 
     fn remove(&self, file: &SegmentFile) {
-        match self.workspace.io().remove_file(&file.path) {
+        match self.volumes.remove_file(file.volume, &file.path) {
             Ok(()) => {
                 self.physical.fetch_sub(file.extent.swap(0, Relaxed), Relaxed);
             }
@@ -227,10 +386,10 @@ impl Files {
         }
     }
 
-    /// Hands nothing out from now on, and removes the workspace.
+    /// Hands nothing out from now on, and removes the workspaces.
     ///
     /// # Errors
-    /// When something in the workspace could not be removed.
+    /// When something in a workspace could not be removed.
     pub(super) fn close(&self) -> Result<()> {
         {
             let mut inner = self.inner.lock();
@@ -238,42 +397,73 @@ impl Files {
             inner.open = [None, None, None];
             inner.idle.clear();
             inner.loose.clear();
+            inner.reserve = None;
         }
-        self.workspace.remove()?;
+        self.volumes.remove()?;
         self.physical.store(0, Relaxed);
         Ok(())
     }
 
-    /// What a failed operation on a file is to the caller: no room, or what the system said.
+    /// What a failed operation on a file is to the caller: no room, or what the system said. Its directory is out
+    /// of use for a while.
     pub(super) fn failure(
         &self,
         operation: &'static str,
-        path: &std::path::Path,
+        file: &SegmentFile,
         source: std::io::Error,
     ) -> Error {
-        failure::failed(
-            &**self.workspace.io(),
-            self.workspace.path(),
-            self.physical(),
-            operation,
-            path,
-            source,
-        )
+        self.volumes.failed(file.volume, self.physical(), operation, &file.path, source)
+    }
+
+    /// Something was written to the file.
+    pub(super) fn works(&self, file: &SegmentFile) {
+        self.volumes.works(file.volume);
+    }
+
+    /// Whether what failed in one directory can go to another.
+    pub(super) fn has_another_volume(&self) -> bool {
+        self.volumes.has_another()
+    }
+
+    /// The directory that messages name.
+    pub(super) fn path(&self) -> &Path {
+        self.volumes.path()
     }
 
     /// An idle file that nobody reads, or else a new one. Only fresh records get idle files: they are what a
     /// caller waits for, and a used one that is slowly filled holds room that nothing needs.
-    fn next_file(&self, inner: &mut Inner, level: Level) -> Result<Arc<SegmentFile>> {
-        if level == Level::Fresh && inner.next != STAGED {
+    fn next_file(&self, inner: &mut Inner, level: Level, first: u64) -> Result<Arc<SegmentFile>> {
+        let room = self.room(inner, level);
+        let numbered = inner.next != STAGED;
+        if level != Level::Fresh && inner.uses_reserve && numbered {
+            // Nobody else ever had it.
+            if let Some(mut file) = inner.reserve.take() {
+                if let Some(unshared) = Arc::get_mut(&mut file) {
+                    unshared.segment = inner.next;
+                    inner.next += 1;
+                }
+                return Ok(file);
+            }
+        }
+        if level == Level::Fresh && numbered {
             for at in 0..inner.idle.len() {
+                let Some(file) = inner.idle.get_mut(at) else { break };
+                if !self.volumes.is_in_use(file.volume)
+                    || first.saturating_sub(file.extent.load(Relaxed)) > room
+                {
+                    continue;
+                }
                 // Only the index gives files away, and it let go of this one; so without a reader now, without
                 // one for good.
-                if let Some(file) = inner.idle.get_mut(at).and_then(Arc::get_mut) {
+                if let Some(file) = Arc::get_mut(file) {
                     file.segment = inner.next;
                     inner.next += 1;
                     return Ok(inner.idle.swap_remove(at));
                 }
             }
+        }
+        if first > room {
+            return Err(self.quota_reached());
         }
         self.new_file(inner)
     }
@@ -291,11 +481,10 @@ impl Files {
             }
             .into());
         }
-        let path = self.workspace.path().join(format!("segment-{segment}.spill"));
-        let file =
-            self.workspace.io().create(&path).map_err(|source| self.failure("create", &path, source))?;
+        let made = self.volumes.create(&format!("segment-{segment}.spill"), self.physical())?;
         inner.next += 1;
-        Ok(Arc::new(SegmentFile { file, path, segment, extent: AtomicU64::new(0) }))
+        let Made { file, path, volume } = made;
+        Ok(Arc::new(SegmentFile { file, path, segment, volume, extent: AtomicU64::new(0) }))
     }
 
     /// Books that the file now reaches to `end`.
@@ -318,6 +507,6 @@ impl Inner {
 
 impl std::fmt::Debug for Files {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Files").field("workspace", &self.workspace).finish_non_exhaustive()
+        f.debug_struct("Files").field("workspaces", &self.volumes).finish_non_exhaustive()
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod stage;
 mod state;
 mod store;
 mod table;
+mod volumes;
 pub(crate) mod writer;
 
 use std::sync::Arc;

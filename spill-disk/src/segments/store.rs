@@ -5,18 +5,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use spill_core::{Clock, Error, Frames, Key, Meter, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
+use spill_core::{
+    Clock, Error, ErrorKind, Frames, Key, Meter, MutableMapping, Pool, Result, SpilledSize, Stats, Usage,
+};
 
 use super::bound::Bound;
 use super::closed;
 use super::compact;
 use super::config::SegmentsConfig;
-use super::files::{Files, Level, Reservation};
+use super::files::{Files, Level, QUOTA, Reservation};
 use super::format::Shape;
 use super::index::{self, Locator};
 use super::stage::{Room, Staged};
 use super::state::{Found, State, Written};
-use super::table::Run;
+use super::table::{Run, SegmentTable};
+use super::volumes::Volumes;
 use super::writer::{self, Scratch};
 use crate::failure;
 
@@ -49,14 +52,19 @@ pub(super) struct Store<K: Key> {
 impl<K: Key> Store<K> {
     pub(super) fn new(config: SegmentsConfig) -> Self {
         let hasher = DefaultHashBuilder::default();
-        let bound = Bound { segment_bytes: config.segment_bytes };
+        let segment_bytes = config.segment();
+        let bound = Bound { segment_bytes };
         Store {
             state: Mutex::new(State::new(hasher.clone(), config.stage_bytes, bound)),
             batch_ended: Condvar::new(),
             compaction_ended: Condvar::new(),
             compaction_wanted: Condvar::new(),
             wanted: AtomicBool::new(false),
-            files: Files::new(config.workspace, config.segment_bytes),
+            files: Files::new(
+                Volumes::new(config.workspaces, Arc::clone(&config.clock)),
+                segment_bytes,
+                config.quota,
+            ),
             scratch: Mutex::default(),
             compaction: Mutex::default(),
             hasher,
@@ -123,10 +131,18 @@ impl<K: Key> Store<K> {
     /// Accepts one value. Gives the lock up while it writes or waits.
     fn accept(&self, state: &mut MutexGuard<'_, State<K>>, key: K, frames: Frames) -> Result<()> {
         let shape = Shape::of(&frames)?;
+        if shape.length() > self.files.longest() {
+            let (what, limit) =
+                (format!("a record in {}", self.files.path().display()), self.files.longest());
+            return Err(ErrorKind::TooLarge { what, size: shape.length(), limit, setting: QUOTA }.into());
+        }
         let tag = self.tag(&key);
         if self.is_written_through(state, shape) {
             let level = state.level_of(tag, &key);
-            return self.unlocked(state, || self.write_through(key, &Staged { frames, shape, tag, level }));
+            let record = Staged { frames, shape, tag, level };
+            let written =
+                self.with_room(state, |state| self.unlocked(state, || self.write_range(&record)))?;
+            return self.unlocked(state, || self.store_written(key, &record, written));
         }
         self.make_room(state, Staged::charge(shape))?;
         let leftover = state.stage(tag, key, frames, shape)?;
@@ -152,6 +168,53 @@ impl<K: Key> Store<K> {
 
     /// Writes the batch that is due, the lock given up meanwhile. All of it is stored, or it all stays staged.
     fn write_batch(&self, state: &mut MutexGuard<'_, State<K>>) -> Result<()> {
+        self.with_room(state, |state| self.try_batch(state))
+    }
+
+    /// Tries `write` again as long as it fails for want of room and some can be had, or in one directory of several.
+    fn with_room<T>(
+        &self,
+        state: &mut MutexGuard<'_, State<K>>,
+        mut write: impl FnMut(&mut MutexGuard<'_, State<K>>) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match write(state) {
+                Err(error) if !matches!(error.kind(), ErrorKind::Panicked { .. }) && !state.closed => {
+                    let is_quota = matches!(error.kind(), ErrorKind::Full { setting: QUOTA, .. });
+                    let elsewhere = !is_quota && self.files.has_another_volume();
+                    if !(elsewhere || error.is_full() && self.reclaim(state)) {
+                        return Err(error);
+                    }
+                }
+                outcome => {
+                    if outcome.is_ok() && self.files.has_begun_another() {
+                        let most = state.most();
+                        self.unlocked(state, || self.files.set_aside(most));
+                    }
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// Storage had no room: gives back what nobody needs, or compacts what wins much. Says whether some was had.
+    fn reclaim(&self, state: &mut MutexGuard<'_, State<K>>) -> bool {
+        let before = self.files.physical();
+        while self.unlocked(state, || self.files.give_back(false)) {
+            if self.files.physical() < before {
+                return true;
+            }
+        }
+        if state.compaction.running {
+            self.compaction_ended.wait(state);
+            return true;
+        }
+        !state.compaction.failed
+            && state.segments.is_worth_compacting()
+            && matches!(self.compact_one(state, true), Ok(true))
+    }
+
+    fn try_batch(&self, state: &mut MutexGuard<'_, State<K>>) -> Result<()> {
         let Some(batch) = state.stage.begin() else { return Ok(()) };
         let mut runs = Vec::new();
         let mut written = vec![Written::NOWHERE; batch.len()];
@@ -162,11 +225,9 @@ impl<K: Key> Store<K> {
         });
         let done = match &outcome {
             Ok(()) => state.written(&written),
-            Err(error) => {
+            Err(failed) => {
                 state.stage.failed();
-                if let Some(segment) = error.segment {
-                    state.segments.seal(segment);
-                }
+                failed.book(&mut state.segments);
                 None
             }
         };
@@ -177,7 +238,7 @@ impl<K: Key> Store<K> {
     }
 
     /// Writes records, those of each level one after another, split among as many segments as it takes. Each range
-    /// that was reserved is added to `runs`; where each record went is noted at its place in `written`.
+    /// that was written is added to `runs`; where each record went is noted at its place in `written`.
     fn write_runs(
         &self,
         records: &[Staged],
@@ -200,12 +261,12 @@ impl<K: Key> Store<K> {
             }
             while let Some(rest) = these.get(went.len()..).filter(|rest| !rest.is_empty()) {
                 let run = self.reserve(level, rest.iter().map(|staged| staged.shape.length()))?;
-                runs.push(run.run());
-                bytes += run.bytes;
                 let rest = &rest[..run.records];
                 self.written_or_sealed(&run, || {
                     writer::write_records(&run.file, run.offset, rest, &mut scratch, &mut went)
                 })?;
+                runs.push(run.run());
+                bytes += run.bytes;
             }
             for (place, went) in places.iter().zip(&went) {
                 written[*place] = *went;
@@ -215,30 +276,40 @@ impl<K: Key> Store<K> {
         Ok(())
     }
 
-    /// Writes a value that is too large to be staged, and points its key to it.
-    fn write_through(&self, key: K, record: &Staged) -> Result<()> {
+    /// Writes a record that is too large to be staged. No key points to it yet.
+    fn write_range(&self, record: &Staged) -> Result<(Run, Written)> {
         let start = self.clock.now();
-        let Staged { shape, tag, level, .. } = *record;
-        let reserved = self.reserve(level, std::iter::once(shape.length())).map_err(|failed| failed.error)?;
-        let run = reserved.run();
+        let length = record.shape.length();
+        let reserved = self.reserve(record.level, std::iter::once(length)).map_err(|failed| failed.error)?;
         let outcome = self
             .written_or_sealed(&reserved, || writer::write_record(&reserved.file, reserved.offset, record));
-        let mut state = self.state.lock();
-        let outcome = match outcome {
-            Ok(_) if state.closed => Err(closed()),
-            Ok(Written { segment, offset, checksum }) => {
-                self.write.add(1, shape.length(), self.clock.now().saturating_sub(start));
-                state.compaction_may_help();
-                let weight = record.frames.weight();
-                state.store(tag, key, Locator { weight, segment, offset, units: shape.units, checksum })
+        match outcome {
+            Ok(written) => {
+                self.write.add(1, length, self.clock.now().saturating_sub(start));
+                Ok((reserved.run(), written))
             }
             Err(failed) => {
-                state.segments.seal(run.segment);
+                let mut state = self.state.lock();
+                failed.book(&mut state.segments);
+                drop(reserved);
+                self.unlock(state);
                 Err(failed.error)
             }
+        }
+    }
+
+    /// Points a key to a record that was written.
+    fn store_written(&self, key: K, record: &Staged, (run, written): (Run, Written)) -> Result<()> {
+        let mut state = self.state.lock();
+        let outcome = if state.closed {
+            Err(closed())
+        } else {
+            state.compaction_may_help();
+            let Written { segment, offset, checksum } = written;
+            let (weight, units) = (record.frames.weight(), record.shape.units);
+            state.store(record.tag, key, Locator { weight, segment, offset, units, checksum })
         };
         state.segments.finished(run);
-        drop(reserved);
         self.unlock(state);
         outcome.map(drop)
     }
@@ -253,7 +324,7 @@ impl<K: Key> Store<K> {
         });
         reserved.map_err(|error| {
             self.failures.fetch_add(1, Relaxed);
-            Failed { segment: None, error }
+            Failed { run: None, error }
         })
     }
 
@@ -263,21 +334,38 @@ impl<K: Key> Store<K> {
         run: &Reservation,
         write: impl FnOnce() -> std::io::Result<T>,
     ) -> std::result::Result<T, Failed> {
-        let error = match failure::caught("writing a segment", write) {
-            Ok(Ok(written)) => return Ok(written),
-            Ok(Err(source)) => self.files.failure("write", &run.file.path, source),
-            Err(panicked) => panicked,
+        let failed = match failure::caught("writing a segment", write) {
+            Ok(Ok(written)) => {
+                self.files.works(&run.file);
+                return Ok(written);
+            }
+            Ok(Err(source)) => Ok(source),
+            Err(panicked) => Err(panicked),
         };
         self.failures.fetch_add(1, Relaxed);
-        self.files.seal(run.file.segment);
-        Err(Failed { segment: Some(run.file.segment), error })
+        // First, so that the error tells the room there is without it.
+        let is_last = self.files.abandon(run);
+        let error =
+            failed.map_or_else(|panicked| panicked, |source| self.files.failure("write", &run.file, source));
+        Err(Failed { run: Some((run.run(), is_last)), error })
     }
 }
 
-/// Why a write failed, and the segment that must be sealed for it.
+/// Why a write failed.
 pub(super) struct Failed {
-    pub(super) segment: Option<u32>,
+    /// The range that was reserved for it, and whether its segment ends there.
+    run: Option<(Run, bool)>,
     pub(super) error: Error,
+}
+
+impl Failed {
+    /// Nothing lives in the range, and nothing more is reserved in its segment.
+    pub(super) fn book(&self, segments: &mut SegmentTable) {
+        if let Some((run, is_last)) = self.run {
+            segments.seal(run.segment);
+            if is_last { segments.ends_before(run) } else { segments.finished(run) }
+        }
+    }
 }
 
 impl<K: Key> MutableMapping<K, Frames> for Store<K> {

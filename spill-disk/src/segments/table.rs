@@ -130,6 +130,17 @@ impl SegmentTable {
         self.drop_if_dead(run.segment);
     }
 
+    /// Nothing of a range was written, and nothing follows it: the segment ends before it.
+    pub(super) fn ends_before(&mut self, run: Run) {
+        if let Some(segment) = self.segments.get_mut(&run.segment) {
+            segment.tail -= run.bytes;
+            segment.pending -= 1;
+            self.used -= run.bytes;
+            self.in_flight -= run.bytes;
+        }
+        self.drop_if_dead(run.segment);
+    }
+
     pub(super) fn seal(&mut self, id: u32) {
         if let Some(segment) = self.segments.get_mut(&id)
             && !segment.sealed
@@ -187,6 +198,14 @@ impl SegmentTable {
         let open = self.segments.iter().filter(|(_, segment)| !segment.sealed && segment.pending == 0);
         let (id, segment) = open.max_by_key(|(_, segment)| segment.tail - segment.live)?;
         (segment.tail > segment.live).then_some(*id)
+    }
+
+    /// Whether compaction would win much beside what it moves: an eighth of some segment.
+    pub(super) fn is_worth_compacting(&self) -> bool {
+        self.segments.values().any(|segment| {
+            let dead = segment.tail - segment.live;
+            segment.pending == 0 && segment.rests_until <= self.clock && dead * 8 >= segment.tail.max(1)
+        })
     }
 
     /// Compacting this segment failed: it is left alone for a while, or for good when what is left of it is

@@ -114,6 +114,20 @@ impl Workspace {
     }
 }
 
+impl Workspace {
+    /// Makes the directory again, after somebody else removed it. The directory that it lies in must be there: it
+    /// may be the place of a device that is not mounted now.
+    pub(crate) fn restore(&self) -> std::io::Result<()> {
+        let mut lock = self.lock.lock();
+        if lock.is_some()
+            && let Some(again) = lock::create(&*self.io, &self.path)?
+        {
+            *lock = Some(again);
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Workspace {
     fn drop(&mut self) {
         if let Err(error) = self.remove() {

@@ -38,9 +38,37 @@ enum Reply {
     Failed(String),
 }
 
+/// What the names of all workers' sockets begin with.
+const PREFIX: &str = "overspill/worker/";
+
+/// The processes of this machine that listen as workers do, whosever they are. Costs a look through all Unix
+/// sockets. In a container those of the same network namespace are seen.
+///
+/// # Errors
+/// [`Io`](spill_core::ErrorKind::Io) when the system does not list its sockets.
+pub fn list() -> Result<Vec<u32>> {
+    const SOCKETS: &str = "/proc/net/unix";
+    let text = std::fs::read_to_string(SOCKETS).map_err(|error| Error::io("read", SOCKETS, error))?;
+    Ok(listeners(&text))
+}
+
+fn listeners(sockets: &str) -> Vec<u32> {
+    // The path comes last, and an abstract one begins with `@`. The fourth column has the flag of listeners.
+    let pid = |line: &str| {
+        let (columns, name) = line.split_once(" @")?;
+        let flags = columns.split_ascii_whitespace().nth(3)?;
+        let listens = u32::from_str_radix(flags, 16).ok()? & 0x1_0000 != 0;
+        listens.then(|| name.strip_prefix(PREFIX)?.parse().ok())?
+    };
+    let mut pids: Vec<u32> = sockets.lines().filter_map(pid).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
 /// Where the worker with this process number listens.
 fn address(pid: u32) -> Result<SocketAddr> {
-    let name = format!("overspill/worker/{pid}");
+    let name = format!("{PREFIX}{pid}");
     SocketAddr::from_abstract_name(name).map_err(|error| Error::io("name", place(pid), error))
 }
 
@@ -57,4 +85,21 @@ fn peer(stream: &UnixStream) -> std::io::Result<(u32, u32)> {
 
 fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listening_workers_are_found_among_all_sockets() {
+        let sockets = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 18000 /run/some.sock\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 18001 @overspill/worker/42\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03 18002 @overspill/worker/42\n\
+            0000000000000000: 00000003 00000000 00000000 0001 03 18003 @overspill/worker/43\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 18004 @overspill/worker/x\n\
+            0000000000000000: 00000002 00000000 00010000 0001 01 18005 @overspill/worker/7\n";
+        assert_eq!(listeners(sockets), [7, 42]);
+    }
 }

@@ -24,7 +24,7 @@ const LONGEST_REQUEST: u64 = 1024;
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// A client that does not read for so long is cut off.
-const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is served.
 pub(crate) trait Serve: Send + Sync {
@@ -33,11 +33,14 @@ pub(crate) trait Serve: Send + Sync {
     fn retire(&self);
     /// Waits until there were more than `seen` events, for at most `time`; how many there were.
     fn wait_for_event(&self, seen: u64, time: Duration) -> u64;
+    /// Ends every such wait, from now on.
+    fn wait_no_more(&self);
 }
 
 /// Serves until it is dropped.
 pub(crate) struct Server {
     shared: Arc<Shared>,
+    serve: Weak<dyn Serve>,
     listening: Option<JoinHandle<()>>,
 }
 
@@ -59,12 +62,12 @@ impl Server {
         let failed = |error| Error::io("listen on", place(pid), error);
         let listener = UnixListener::bind_addr(&address(pid)?).map_err(failed)?;
         let shared = Arc::new(Shared { listener, open: Mutex::default() });
-        let of_thread = Arc::clone(&shared);
+        let (of_thread, served) = (Arc::clone(&shared), Weak::clone(&serve));
         let listening = thread::Builder::new()
             .name("overspill-control".to_owned())
-            .spawn(move || listen(&of_thread, &serve))
+            .spawn(move || listen(&of_thread, &served))
             .map_err(failed)?;
-        Ok(Server { shared, listening: Some(listening) })
+        Ok(Server { shared, serve, listening: Some(listening) })
     }
 }
 
@@ -79,7 +82,11 @@ impl Drop for Server {
         let _ = rustix::net::shutdown(&self.shared.listener, rustix::net::Shutdown::Both);
         let own = thread::current().id();
         for (stream, _) in &connections {
-            let _ = stream.shutdown(Shutdown::Both);
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+        // Watchers are sent the last state: how it ended.
+        if let Some(served) = self.serve.upgrade() {
+            served.wait_no_more();
         }
         let threads = connections.into_iter().map(|(_, thread)| thread).chain(self.listening.take());
         for thread in threads.filter(|thread| thread.thread().id() != own) {
@@ -90,7 +97,7 @@ impl Drop for Server {
     }
 }
 
-fn listen(shared: &Shared, serve: &Weak<dyn Serve>) {
+fn listen(shared: &Arc<Shared>, serve: &Weak<dyn Serve>) {
     for stream in shared.listener.incoming() {
         let Ok(stream) = stream else {
             if shared.open.lock().stopping {
@@ -114,9 +121,9 @@ fn listen(shared: &Shared, serve: &Weak<dyn Serve>) {
             tracing::warn!("too many connections to the control socket");
             continue;
         }
-        let serve = Weak::clone(serve);
+        let (of_thread, serve) = (Arc::clone(shared), Weak::clone(serve));
         let connection = thread::Builder::new().name("overspill-control".to_owned());
-        match connection.spawn(move || answer(&stream, &serve)) {
+        match connection.spawn(move || answer(&of_thread, &stream, &serve)) {
             Ok(thread) => open.connections.push((kept, thread)),
             Err(error) => tracing::warn!("a connection to the control socket is not served: {error}"),
         }
@@ -124,7 +131,7 @@ fn listen(shared: &Shared, serve: &Weak<dyn Serve>) {
 }
 
 /// Answers requests until the connection ends. A client that has gone is no failure of ours.
-fn answer(stream: &UnixStream, serve: &Weak<dyn Serve>) {
+fn answer(shared: &Shared, stream: &UnixStream, serve: &Weak<dyn Serve>) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -142,7 +149,7 @@ fn answer(stream: &UnixStream, serve: &Weak<dyn Serve>) {
             }
             Ok(Request::Watch) => {
                 drop(served);
-                return watch(stream, serve);
+                return watch(shared, stream, serve);
             }
             Err(error) => Reply::Failed(format!("not understood: {error}")),
         };
@@ -153,12 +160,16 @@ fn answer(stream: &UnixStream, serve: &Weak<dyn Serve>) {
     }
 }
 
-fn watch(stream: &UnixStream, serve: &Weak<dyn Serve>) {
-    let mut seen = 0;
+fn watch(shared: &Shared, stream: &UnixStream, serve: &Weak<dyn Serve>) {
+    let (mut seen, mut sent) = (0, 0);
     loop {
         let Some(served) = serve.upgrade() else { return };
-        let reply = Reply::State(Box::new(served.state()));
-        if write(stream, &reply).is_err() {
+        let mut state = served.state();
+        state.activity.retain(|activity| activity.number >= sent);
+        sent = state.activity.last().map_or(sent, |activity| activity.number + 1);
+        let last = shared.open.lock().stopping;
+        let reply = Reply::State(Box::new(state));
+        if write(stream, &reply).is_err() || last {
             return;
         }
         seen = served.wait_for_event(seen, WATCH_EVERY);

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use spill_core::{ManualEvict, Result};
 
+use crate::Trimmed;
+
 /// How often it is said that memory is high and nothing can be evicted, as in Dask.
 const UNMANAGED_EVERY: Duration = Duration::from_secs(300);
 
@@ -30,8 +32,15 @@ impl Throttle {
     }
 }
 
-/// How often an allocator is asked to hand memory back.
+/// How often an allocator is asked to hand memory back; each time that it had nothing to give, it is left alone for
+/// twice as long, up to [`TRIM_SELDOM`].
 const TRIM_EVERY: Duration = Duration::from_secs(1);
+
+/// The cap: memory that the program frees while it is paused goes back after so long at most.
+const TRIM_SELDOM: Duration = Duration::from_secs(10);
+
+/// What an allocator must hand back for its trim to have been of use, in bytes.
+const OF_USE: u64 = 1 << 20;
 
 /// Why a round ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +74,10 @@ pub(super) trait Surroundings {
     fn begins(&self, memory: u64);
     /// A pair of this weight left fast memory.
     fn evicted(&self, weight: u64);
-    /// Hands unused memory back to the system.
-    fn trim(&self);
+    /// Hands unused memory back to the system: how process memory went, or `None` when that failed.
+    fn trim(&self) -> Option<Trimmed>;
+    /// A trim that is worth telling.
+    fn trimmed(&self, trimmed: Trimmed);
 }
 
 /// The evictor's memory between rounds.
@@ -104,7 +115,7 @@ impl Evictor {
         }
         // Bytes to evict before memory should be at the level, once it is known.
         let mut enough = None;
-        let mut trimmed_empty = false;
+        let (mut begun, mut trimmed_empty) = (false, false);
         loop {
             if around.stopped() {
                 return Some(End::Stopped);
@@ -114,15 +125,15 @@ impl Evictor {
                 return Some(End::Reached);
             }
             if enough == Some(0) && self.trim.pass(around.now()) {
-                around.trim();
+                self.trim(around);
                 enough = None;
                 continue;
             }
-            let begins = enough.is_none();
             let missing = enough.get_or_insert(memory - self.level);
             match evict(data) {
                 Eviction::Moved(weight) => {
-                    if begins {
+                    if !begun {
+                        begun = true;
                         around.begins(memory);
                     }
                     around.evicted(weight);
@@ -130,7 +141,7 @@ impl Evictor {
                 }
                 Eviction::Empty if !trimmed_empty && self.trim.pass(around.now()) => {
                     trimmed_empty = true;
-                    around.trim();
+                    self.trim(around);
                 }
                 Eviction::Empty if self.unmanaged.pass(around.now()) => {
                     return Some(End::UnmanagedHigh { memory });
@@ -142,6 +153,20 @@ impl Evictor {
                 }
             }
         }
+    }
+}
+
+impl Evictor {
+    /// Trims, and sees to it that an allocator with nothing to give is asked less and less often. The first of
+    /// several trims in vain is told, so that the log shows it once.
+    fn trim(&mut self, around: &impl Surroundings) {
+        let Some(trimmed) = around.trim() else { return };
+        let of_use = trimmed.before.saturating_sub(trimmed.after) >= OF_USE;
+        if of_use || self.trim.every == TRIM_EVERY {
+            around.trimmed(trimmed);
+        }
+        self.trim.every = if of_use { TRIM_EVERY } else { (2 * self.trim.every).min(TRIM_SELDOM) };
+        self.trim.next = around.now().saturating_add(self.trim.every);
     }
 }
 
@@ -191,6 +216,8 @@ mod tests {
         keeps: bool,
         kept: AtomicU64,
         trims: AtomicU64,
+        /// Trims that were told.
+        told: AtomicU64,
     }
 
     impl ManualEvict for Process {
@@ -246,9 +273,14 @@ mod tests {
         fn evicted(&self, weight: u64) {
             self.evicted.set(self.evicted.get() + weight);
         }
-        fn trim(&self) {
+        fn trim(&self) -> Option<Trimmed> {
             self.process.trims.fetch_add(1, SeqCst);
-            self.process.memory.fetch_sub(self.process.kept.swap(0, SeqCst), SeqCst);
+            let freed = self.process.kept.swap(0, SeqCst);
+            let before = self.process.memory.fetch_sub(freed, SeqCst) << 20;
+            Some(Trimmed { allocator: None, released: None, before, after: before - (freed << 20) })
+        }
+        fn trimmed(&self, _: Trimmed) {
+            self.process.told.fetch_add(1, SeqCst);
         }
     }
 
@@ -311,6 +343,38 @@ mod tests {
         let process = Process { keeps: true, ..process(95, 100) };
         assert_eq!(fresh_round(&process), (Some(End::Reached), 40), "as much as was above the level");
         assert_eq!((process.trims.load(SeqCst), process.memory.load(SeqCst)), (1, 55));
+    }
+
+    /// W06: evicting in vain trims, once a second at first and ever less often while the allocator has nothing to
+    /// give; only the first of those is told.
+    #[test]
+    fn trims_in_vain_become_rare_and_are_told_once() {
+        let process = process(95, 0);
+        let (mut evictor, clock) = (Evictor::new(60, BACKOFF), ManualClock::new());
+        let mut trims = Vec::new();
+        for second in 0..40_u64 {
+            let before = process.trims.load(SeqCst);
+            round(&mut evictor, &process, &clock);
+            trims.extend((process.trims.load(SeqCst) > before).then_some(second));
+            clock.advance(Duration::from_secs(1));
+        }
+        assert_eq!(trims, [0, 2, 6, 14, 24, 34]);
+        assert_eq!(process.told.load(SeqCst), 1);
+        process.kept.store(20, SeqCst);
+        clock.advance(TRIM_SELDOM);
+        round(&mut evictor, &process, &clock);
+        assert_eq!(process.told.load(SeqCst), 2, "one of use");
+        clock.advance(TRIM_EVERY);
+        round(&mut evictor, &process, &clock);
+        assert_eq!(process.trims.load(SeqCst), 8, "and then soon again");
+    }
+
+    #[test]
+    fn a_round_begins_once_however_often_it_trims() {
+        let (process, clock) = (Process { keeps: true, ..process(95, 100) }, ManualClock::new());
+        let around = around(&process, &clock);
+        Evictor::new(20, BACKOFF).round(&process, &around);
+        assert_eq!((around.begun.get(), process.trims.load(SeqCst)), (1, 1));
     }
 
     #[test]

@@ -91,7 +91,8 @@ pub enum MonitorEvent {
     },
     /// Memory is above `spill` and nothing is left to evict. Said once in 300 s, as in Dask.
     UnmanagedHigh,
-    /// The allocator was asked to hand memory back.
+    /// The allocator was asked to hand memory back. Of several trims in a row that were of no use only the first
+    /// is told.
     Trimmed(Trimmed),
 }
 
@@ -550,12 +551,17 @@ impl Surroundings for Shared {
         status.evicted_bytes += weight;
     }
 
-    fn trim(&self) {
+    fn trim(&self) -> Option<Trimmed> {
         self.status.lock().trims += 1;
         match catch_unwind(AssertUnwindSafe(&self.trim)) {
-            Ok(Ok(trimmed)) => self.tell(MonitorEvent::Trimmed(trimmed)),
+            Ok(Ok(trimmed)) => return Some(trimmed),
             Ok(Err(error)) => tracing::warn!("unused memory cannot be handed back: {error}"),
             Err(_) => tracing::error!("handing unused memory back panicked"),
         }
+        None
+    }
+
+    fn trimmed(&self, trimmed: Trimmed) {
+        self.tell(MonitorEvent::Trimmed(trimmed));
     }
 }

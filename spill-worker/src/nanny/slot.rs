@@ -16,6 +16,7 @@ use super::restart::Backoff;
 use super::tree::{Tree, send};
 use super::watch::{Action, Force, Watch};
 use super::{Cause, Death, Plan};
+use crate::activity::{ActivityLog, adopted};
 use crate::control::Client;
 use crate::events::EventLog;
 use crate::{
@@ -30,6 +31,7 @@ pub(super) struct Slot {
     plan: Arc<Plan>,
     name: String,
     events: EventLog,
+    activity: ActivityLog,
     now: Mutex<Now>,
     changed: Condvar,
 }
@@ -53,7 +55,8 @@ struct Now {
 impl Slot {
     pub(super) fn new(plan: Arc<Plan>, name: String) -> Self {
         let events = EventLog::new(Arc::clone(&plan.clock), name.clone());
-        Slot { plan, name, events, now: Mutex::default(), changed: Condvar::new() }
+        let activity = ActivityLog::new(Arc::clone(&plan.clock));
+        Slot { plan, name, events, activity, now: Mutex::default(), changed: Condvar::new() }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -110,6 +113,8 @@ impl Slot {
             (state.pid, state.readings) = (0, Readings::default());
         }
         drop(now);
+        state.now = self.plan.clock.now().as_secs_f64();
+        state.activity = self.activity.list().0;
         state.events = self.events.list();
         state
     }
@@ -278,12 +283,17 @@ impl Slot {
         let slot = Arc::clone(self);
         let mut seen = 0;
         let follow = move || {
-            let watched = client.watch(|state| {
+            let watched = client.watch(|mut state| {
                 for event in state.events.iter().filter(|event| event.number >= seen) {
                     if event.kind != EventKind::Started {
                         slot.events.add(event.kind, event.text.clone());
                     }
                 }
+                // From the worker's clock to the nanny's.
+                let ahead = slot.plan.clock.now().as_secs_f64() - state.now;
+                slot.activity.adopt(&state.activity, ahead);
+                state.activity.clear();
+                state.running = adopted(std::mem::take(&mut state.running), ahead);
                 seen = state.events.last().map_or(seen, |event| event.number + 1);
                 slot.now.lock().shown = Some(state);
                 true

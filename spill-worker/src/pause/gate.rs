@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use spill_core::{ErrorKind, Result};
 
 use super::waiters::Waiters;
+use crate::activity::ActivityLog;
 
 /// The permission to start a task. Open, it gives a [`Permit`] at once; paused, callers wait until it resumes;
 /// closed, they get an error. A task that runs keeps its permit, whatever happens to the gate. Clones are the
@@ -35,6 +36,8 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     changed: Condvar,
+    /// Where it is noted when tasks ran.
+    activity: Option<Arc<ActivityLog>>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +68,16 @@ impl Gate {
         Self::default()
     }
 
+    /// An open gate that notes when tasks ran.
+    pub(crate) fn noted_in(activity: Arc<ActivityLog>) -> Self {
+        Gate(Arc::new(Inner { activity: Some(activity), ..Inner::default() }))
+    }
+
+    fn permit(&self) -> Permit {
+        let lane = self.0.activity.as_ref().map(|activity| activity.begin());
+        Permit { gate: Arc::clone(&self.0), lane }
+    }
+
     /// Waits until a task may start.
     ///
     /// # Errors
@@ -74,7 +87,8 @@ impl Gate {
         while !state.take()? {
             self.0.changed.wait(&mut state);
         }
-        Ok(Permit(Arc::clone(&self.0)))
+        drop(state);
+        Ok(self.permit())
     }
 
     /// As [`enter`](Self::enter), for at most `time`; `None` when it was paused all the while.
@@ -85,7 +99,9 @@ impl Gate {
         let mut state = self.0.state.lock();
         let shut = |state: &mut State| state.paused && !state.closed;
         self.0.changed.wait_while_for(&mut state, shut, time);
-        Ok(state.take()?.then(|| Permit(Arc::clone(&self.0))))
+        let taken = state.take()?;
+        drop(state);
+        Ok(taken.then(|| self.permit()))
     }
 
     /// A permit if a task may start now.
@@ -93,7 +109,8 @@ impl Gate {
     /// # Errors
     /// As [`enter`](Self::enter).
     pub fn try_enter(&self) -> Result<Option<Permit>> {
-        Ok(self.0.state.lock().take()?.then(|| Permit(Arc::clone(&self.0))))
+        let taken = self.0.state.lock().take()?;
+        Ok(taken.then(|| self.permit()))
     }
 
     /// As [`enter`](Self::enter), for a task of any async runtime. Dropped, it waits no more.
@@ -159,11 +176,27 @@ impl Inner {
 /// Held by a task that runs; dropping it says that the task has ended.
 #[derive(Debug)]
 #[must_use = "a task runs only as long as it holds its permit"]
-pub struct Permit(Arc<Inner>);
+pub struct Permit {
+    gate: Arc<Inner>,
+    lane: Option<usize>,
+}
+
+impl Permit {
+    /// Gives the task a name, under which a [`Worker`](crate::Worker)'s dashboard shows it; cut to 80 characters.
+    pub fn named(self, name: &str) -> Self {
+        if let (Some(activity), Some(lane)) = (&self.gate.activity, self.lane) {
+            activity.name(lane, name);
+        }
+        self
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.change(|state| state.running -= 1);
+        if let (Some(activity), Some(lane)) = (&self.gate.activity, self.lane) {
+            activity.end(lane);
+        }
+        self.gate.change(|state| state.running -= 1);
     }
 }
 
@@ -180,7 +213,10 @@ impl Future for Entering {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.gate.0.state.lock();
         match state.take() {
-            Ok(true) => Poll::Ready(Ok(Permit(Arc::clone(&self.gate.0)))),
+            Ok(true) => {
+                drop(state);
+                Poll::Ready(Ok(self.gate.permit()))
+            }
             Ok(false) => {
                 state.waiters.set(self.number, context.waker());
                 Poll::Pending

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use spill_core::{Clock, Result, SystemClock};
 
 use super::{Core, Inner, OnEvent, Worker};
+use crate::activity::ActivityLog;
 use crate::data::{DataContext, IntoData};
 use crate::events::EventLog;
 use crate::{Data, EventKind, Gate, MemoryMonitor, MemorySource, Readings, Settings, TransferLimiter};
@@ -99,13 +100,15 @@ impl WorkerBuilder {
         let settings = self.settings;
         let transfers = TransferLimiter::new(settings.transfer_bytes());
         let events = EventLog::new(Arc::clone(&self.clock), settings.name.clone());
+        let activity = Arc::new(ActivityLog::new(Arc::clone(&self.clock)));
         let core = Arc::new(Core {
             started: self.clock.now(),
             clock: self.clock,
             data: self.data,
-            gate: Gate::new(),
+            gate: Gate::noted_in(Arc::clone(&activity)),
             transfers,
             events,
+            activity: Arc::clone(&activity),
             on_event: self.on_event,
             retirement: parking_lot::Mutex::default(),
             retiring: parking_lot::Condvar::new(),
@@ -131,7 +134,12 @@ impl WorkerBuilder {
             .on_event(move |event, readings| told.monitored(event, readings));
         if let Some(data) = &core.data {
             let shown = data.clone();
-            monitor = monitor.usage(move || shown.usage());
+            // The sampler asks for it at each reading.
+            monitor = monitor.usage(move || {
+                let stats = shown.stats();
+                activity.look(stats.write, stats.read);
+                shown.usage()
+            });
             if let Some(evict) = data.evict() {
                 monitor = monitor.data(evict);
             }

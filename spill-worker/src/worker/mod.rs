@@ -11,12 +11,13 @@ use bytesize::ByteSize;
 use parking_lot::{Condvar, Mutex};
 use spill_core::{Clock, Result};
 
+use crate::activity::ActivityLog;
 #[cfg(target_os = "linux")]
 use crate::control::{Serve, Server};
 use crate::events::EventLog;
 use crate::{
     Data, Direction, EventKind, Gate, MemoryMonitor, MonitorEvent, Observe, Readings, Settings, State,
-    Status, TransferLimiter, Trimmed, WorkerState,
+    Status, StorageStats, TransferLimiter, Trimmed, WorkerState,
 };
 
 pub use builder::WorkerBuilder;
@@ -74,6 +75,7 @@ struct Core {
     gate: Gate,
     transfers: TransferLimiter,
     events: EventLog,
+    activity: Arc<ActivityLog>,
     on_event: Option<OnEvent>,
     retirement: Mutex<Retirement>,
     retiring: Condvar,
@@ -222,6 +224,8 @@ impl Inner {
             (Retirement::No, State::Paused) => Status::Paused,
             (Retirement::No, State::Running) => Status::Running,
         };
+        let (activity, running) = core.activity.list();
+        let now = core.clock.now();
         WorkerState {
             name: core.settings.name.clone(),
             pid: std::process::id(),
@@ -234,10 +238,14 @@ impl Inner {
             incoming_transfers: core.transfers.count(Direction::Incoming),
             outgoing_transfers: core.transfers.count(Direction::Outgoing),
             monitor,
-            storage: core.data.as_ref().map(|data| data.stats().into()).unwrap_or_default(),
-            uptime: core.clock.now().saturating_sub(core.started).as_secs_f64(),
+            storage: core.data.as_ref().map(|d| StorageStats::new(d.stats(), d.usage())).unwrap_or_default(),
+            backends: core.data.as_ref().map(Data::backends).unwrap_or_default(),
+            uptime: now.saturating_sub(core.started).as_secs_f64(),
             restarts: 0,
             events: core.events.list(),
+            activity,
+            running,
+            now: now.as_secs_f64(),
         }
     }
 }
@@ -258,6 +266,10 @@ impl Serve for Inner {
 
     fn wait_for_event(&self, seen: u64, time: Duration) -> u64 {
         self.core.events.wait_beyond(seen, time)
+    }
+
+    fn wait_no_more(&self) {
+        self.core.events.close();
     }
 }
 

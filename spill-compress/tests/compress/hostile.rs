@@ -1,11 +1,7 @@
 //! What the layer does with bytes that it never wrote.
-#![cfg(all(feature = "lz4", feature = "zstd"))]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod memory;
-
+use crate::memory::Memory;
 use bytes::Bytes;
-use memory::Memory;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use spill_compress::{Compress, Compressor, Lz4, NoCompression, Zstd};

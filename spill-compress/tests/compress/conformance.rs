@@ -1,10 +1,8 @@
 //! The shared suite over every compressor, with storage that reports its sizes and with storage that fails.
 
-mod memory;
-
 use std::sync::Arc;
 
-use memory::Memory;
+use crate::memory::Memory;
 use spill_compress::{Compress, Compressor, NoCompression};
 use spill_core::conformance::contract::{Trial, failed_calls_change_nothing};
 use spill_core::conformance::{Fault, Faulty, Operation, Plan, Ready};

@@ -1,0 +1,265 @@
+//! What `Adaptive` chooses, told from counters: time is a clock that stands still unless a compressor or storage
+//! says what it took.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use bytes::Bytes;
+use spill_compress::{Adaptive, Compress, Compressor, Lz4, Tally, Width, Zstd};
+use spill_core::{Frames, ManualClock, MutableMapping, Result, Usage};
+
+use crate::memory::Memory;
+use crate::samples::{counters, noise, ramp, random, sensor};
+
+/// The length of most frames here.
+const LEN: usize = 64 << 10;
+
+/// What one of these tests owns: time, and how fast things are.
+#[derive(Default)]
+struct World {
+    clock: Arc<ManualClock>,
+    /// Picoseconds that storage takes for a byte.
+    storage: AtomicU64,
+    /// How many times slower than usual the processor is.
+    load: AtomicU64,
+    /// Bytes that compressors were given, and how often.
+    compressed: AtomicU64,
+    calls: AtomicU64,
+}
+
+impl World {
+    fn new(storage: u64) -> Arc<Self> {
+        Arc::new(World { storage: storage.into(), load: 1.into(), ..World::default() })
+    }
+
+    fn pass(&self, picos: u64) {
+        self.clock.advance(Duration::from_nanos(picos / 1000));
+    }
+}
+
+/// Storage that takes time.
+struct Device(Arc<World>, Memory);
+
+impl MutableMapping<u64, Frames> for Device {
+    fn get(&self, key: &u64) -> Result<Option<Frames>> {
+        self.1.get(key)
+    }
+    fn insert(&self, key: u64, value: Frames) -> Result<()> {
+        self.0.pass(value.byte_len() * self.0.storage.load(SeqCst));
+        self.1.insert(key, value)
+    }
+    fn remove(&self, key: &u64) -> Result<bool> {
+        self.1.remove(key)
+    }
+    fn take(&self, key: &u64) -> Result<Option<Frames>> {
+        self.1.take(key)
+    }
+    fn contains_key(&self, key: &u64) -> bool {
+        self.1.contains_key(key)
+    }
+    fn len(&self) -> usize {
+        self.1.len()
+    }
+    fn for_each_key(&self, f: &mut dyn FnMut(&u64)) {
+        self.1.for_each_key(f);
+    }
+    fn usage(&self) -> Usage {
+        self.1.usage()
+    }
+}
+
+/// A compressor that takes `nanos` nanoseconds for a byte and makes `percent` of a hundred of them.
+struct Rung {
+    world: Arc<World>,
+    name: &'static str,
+    nanos: u64,
+    percent: usize,
+}
+
+impl Compressor for Rung {
+    fn id(&self) -> u8 {
+        200
+    }
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn scratch_len(&self, len: usize) -> usize {
+        len
+    }
+    fn compress(&self, frame: &[u8], scratch: &mut [u8]) -> Result<Option<usize>> {
+        self.world.compressed.fetch_add(frame.len() as u64, SeqCst);
+        self.world.calls.fetch_add(1, SeqCst);
+        self.world.pass(frame.len() as u64 * self.nanos * 1000 * self.world.load.load(SeqCst));
+        let len = frame.len() * self.percent / 100;
+        scratch[..len].fill(0);
+        Ok(Some(len).filter(|len| *len < frame.len()))
+    }
+    fn largest_output(&self, _compressed: &[u8]) -> u64 {
+        u64::MAX
+    }
+    fn decompress(&self, _compressed: &[u8], output: &mut [u8]) -> Result<()> {
+        output.fill(0);
+        Ok(())
+    }
+}
+
+type Layer = Compress<Device>;
+
+fn layer(world: &Arc<World>, adaptive: Adaptive) -> Layer {
+    let device = Device(Arc::clone(world), Memory::default());
+    Compress::new(adaptive, device).with_clock(Arc::clone(&world.clock) as _).with_threads(1)
+}
+
+/// A ladder from fast to small.
+fn ladder(world: &Arc<World>) -> Adaptive {
+    let rung = |name, nanos, percent| {
+        let world = Arc::clone(world);
+        Arc::new(Rung { world, name, nanos, percent }) as Arc<dyn Compressor>
+    };
+    Adaptive::over(vec![
+        rung("light", 1, 60),
+        rung("middle", 4, 45),
+        rung("hard", 15, 35),
+        rung("hardest", 60, 30),
+    ])
+}
+
+/// Writes frames of `make` until about `bytes` bytes went in; the share of them for each setting.
+fn write(layer: &Layer, bytes: usize, make: impl Fn(u64) -> Bytes) -> Vec<(String, Width, f64)> {
+    let before = layer.tallies();
+    let (mut written, mut n) = (0, 0);
+    while written < bytes {
+        let frame = make(n);
+        (written, n) = (written + frame.len(), n + 1);
+        layer.insert(n % 8, frame.into()).unwrap();
+    }
+    let since = |tally: &Tally| {
+        let same = |old: &&Tally| old.compressor == tally.compressor && old.width == tally.width;
+        tally.bytes - before.iter().find(same).map_or(0, |old| old.bytes)
+    };
+    let share = |tally: &Tally| since(tally) as f64 / written as f64;
+    layer.tallies().iter().map(|tally| (tally.compressor.clone(), tally.width, share(tally))).collect()
+}
+
+/// The setting that got most bytes, which must be nearly all.
+fn favourite(shares: &[(String, Width, f64)]) -> (&str, Width) {
+    let (name, width, share) = shares.iter().max_by(|a, b| a.2.total_cmp(&b.2)).unwrap();
+    assert!(*share > 0.85, "no clear choice: {shares:?}");
+    (name, *width)
+}
+
+#[test]
+fn it_compresses_harder_as_the_writer_waits_for_storage_and_lighter_again() {
+    let world = World::new(5_000);
+    let layer = layer(&world, ladder(&world));
+    let text = |_| Bytes::from("some words and some more, ".repeat(LEN / 26));
+    // At 1 GB/s and more nothing pays, at 200 MB/s the lightest, and so on down to half a megabyte a second.
+    let steps = [(5_000, "light"), (40_000, "middle"), (200_000, "hard"), (2_000_000, "hardest")];
+    let down = [(200_000, "hard"), (40_000, "middle"), (5_000, "light"), (1_000, "none")];
+    for (storage, expected) in steps.into_iter().chain(down) {
+        world.storage.store(storage, SeqCst);
+        write(&layer, 120 << 20, text);
+        let shares = write(&layer, 8 << 20, text);
+        assert_eq!(favourite(&shares).0, expected, "at {storage} ps a byte: {shares:?}");
+    }
+}
+
+#[test]
+fn it_compresses_lighter_when_the_processor_is_the_bottleneck() {
+    let world = World::new(200_000);
+    let layer = layer(&world, ladder(&world));
+    let text = |_| Bytes::from("some words and some more, ".repeat(LEN / 26));
+    write(&layer, 16 << 20, text);
+    assert_eq!(favourite(&write(&layer, 16 << 20, text)).0, "hard");
+    for (load, expected) in [(8, "middle"), (60, "light"), (500, "none"), (1, "hard")] {
+        world.load.store(load, SeqCst);
+        write(&layer, 300 << 20, text);
+        let shares = write(&layer, 32 << 20, text);
+        assert_eq!(favourite(&shares).0, expected, "{load} times slower: {shares:?}");
+    }
+}
+
+#[test]
+fn each_choice_is_explained_by_frames_bytes_ratio_and_time() {
+    let world = World::new(5_000);
+    let layer = layer(&world, ladder(&world));
+    let value = |_| Bytes::from(vec![7; LEN]);
+    write(&layer, 64 * LEN, value);
+    let tallies = layer.tallies();
+    let of = |name: &str| tallies.iter().find(|tally| tally.compressor == name).unwrap();
+    assert_eq!(tallies.iter().map(|tally| tally.frames).sum::<u64>(), 64);
+    assert_eq!(tallies.iter().map(|tally| tally.bytes).sum::<u64>(), 64 * LEN as u64);
+    let light = of("light");
+    assert_eq!(light.stored, light.frames * (LEN as u64 * 60 / 100));
+    assert!((light.ratio() - 1.0 / 0.6).abs() < 0.01);
+    assert_eq!(light.time, Duration::from_nanos(light.bytes));
+}
+
+#[test]
+fn the_width_of_items_is_found_and_used() {
+    let (frame, total) = (LEN, 8 << 20);
+    // Where storage is slow and compressing takes no time, the smallest result wins.
+    let chosen = |make: &dyn Fn(u64) -> Bytes| {
+        let world = World::new(50_000);
+        let layer = layer(&world, Adaptive::over(vec![Arc::new(Lz4)]));
+        let shares = write(&layer, total, make);
+        favourite(&shares).1
+    };
+    assert_eq!(chosen(&|n| ramp(frame, n as u32 * 1000)), Width::Eight, "float64 ramp");
+    assert_eq!(chosen(&|n| counters(frame, n as u32 * 1000)), Width::Four, "int32 counters");
+    assert_eq!(chosen(&|n| sensor(frame, n)), Width::Four, "float32 noise");
+}
+
+#[test]
+fn incompressible_frames_cost_a_look_and_hardly_a_call() {
+    for len in [4 << 10, LEN, 1 << 20] {
+        let world = World::new(1_000);
+        let resists: Arc<dyn Compressor> =
+            Arc::new(Rung { world: Arc::clone(&world), name: "resists", nanos: 1, percent: 100 });
+        let layer = layer(&world, Adaptive::over(vec![Arc::clone(&resists), resists]));
+        let frame = noise(len, 9);
+        let count = (256 << 20) / len as u64;
+        for n in 0..count {
+            layer.insert(n % 4, frame.clone().into()).unwrap();
+        }
+        let share = world.compressed.load(SeqCst) as f64 / (count * len as u64) as f64;
+        assert!(share < 0.02, "{len}: {share} of the bytes went through a compressor");
+        let calls = world.calls.load(SeqCst);
+        assert!(calls < 10 + 2 * count / 50, "{len}: {calls} calls for {count} frames");
+        let stored = layer.tallies().iter().map(|tally| tally.stored).sum::<u64>();
+        assert_eq!(stored, count * len as u64, "and nothing grew");
+    }
+}
+
+/// A frame that looks like numbers wherever it is looked at, and is noise between.
+fn deceptive(len: usize, seed: u64) -> Bytes {
+    let mut frame = noise(len, seed).to_vec();
+    for row in frame.chunks_mut(16).skip(3).step_by(4) {
+        row.fill(0);
+        row[0] = seed as u8;
+    }
+    frame.into()
+}
+
+#[test]
+fn a_wrong_guess_never_grows_a_value_beyond_its_header() {
+    let world = World::new(50_000);
+    let layer = layer(&world, Adaptive::over(vec![Arc::new(Lz4), Arc::new(Zstd::default())]));
+    let insert = |frame: Bytes| {
+        let len = frame.len() as u64;
+        layer.insert(1, frame.into()).unwrap();
+        let stored = layer.inner().1.stored_size(&1).unwrap().disk;
+        assert!(stored <= len + 16, "{len} bytes became {stored}");
+    };
+    for n in 0..200 {
+        // The same class of frames, as far as a look tells, shrinks well, then resists.
+        insert(if n < 100 { ramp(LEN, n * 1000) } else { deceptive(LEN, n.into()) });
+    }
+    let mut sizes = random(5);
+    for n in 0..200 {
+        let len = sizes.next().unwrap() as usize % 200_000;
+        insert(deceptive(len, n));
+        insert(noise(len, n));
+    }
+}

@@ -87,6 +87,21 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, M: MutableMapping<K, V> + 'stati
     }
 }
 
+impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
+    /// The value of `key` if it is in fast memory, as a use. It never waits: for callers that hold what a
+    /// flight may need.
+    ///
+    /// # Errors
+    /// [`Closed`](crate::ErrorKind::Closed).
+    #[inline]
+    pub fn get_fast(&self, key: &K) -> Result<Option<V>> {
+        let mut state = self.core.open()?;
+        let value = state.table.find_used(key, |slot| slot.value.clone());
+        state.counts.hits += u64::from(value.is_some());
+        Ok(value)
+    }
+}
+
 impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> Buffer<K, V, S, F> {
     /// The mapping below.
     pub fn slow(&self) -> &S {
@@ -114,19 +129,6 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> Buffer<K, V
     /// eight candidates in a row cannot be spilled. Returns the bytes moved. Problems are logged.
     pub fn evict_until_below(&self, target: u64) -> u64 {
         self.core.evict_until_below(target)
-    }
-
-    /// The value of `key` if it is in fast memory, as a use. It never waits: for callers that hold what a
-    /// flight may need.
-    ///
-    /// # Errors
-    /// [`Closed`](crate::ErrorKind::Closed).
-    #[inline]
-    pub fn get_fast(&self, key: &K) -> Result<Option<V>> {
-        let mut state = self.core.open()?;
-        let value = state.table.find_used(key, |slot| slot.value.clone());
-        state.counts.hits += u64::from(value.is_some());
-        Ok(value)
     }
 
     /// Whether fast memory weighs more than its target, so that something is or should be spilled.

@@ -18,6 +18,7 @@ const CONSUMERS: &[(&str, &str)] = &[
     ("serde", include_str!("../consumer/serde.rs")),
     ("tokio", include_str!("../consumer/tokio.rs")),
     ("worker", include_str!("../consumer/worker.rs")),
+    ("dashboard", include_str!("../consumer/dashboard.rs")),
     ("object", include_str!("../consumer/object.rs")),
     ("aws", include_str!("../consumer/object.rs")),
     ("gcp", include_str!("../consumer/object.rs")),

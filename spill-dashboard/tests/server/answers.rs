@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use spill_dashboard::{DEFAULT_INTERVAL, schema};
 
-use crate::common::{builder, get, message, stream};
+use crate::common::{ask, builder, get, message, stream};
 
 #[test]
 fn the_state_is_json_that_adds_up() {
@@ -92,4 +92,19 @@ fn where_a_port_is_taken_the_next_free_one_is_used() {
     assert_eq!(get(&dashboard, "/api/v1/state").status, 200);
     let error = builder().address(([203, 0, 113, 1], 1).into()).start().unwrap_err();
     assert!(error.to_string().contains("203.0.113.1:1"), "{error}");
+}
+#[test]
+fn the_page_and_what_it_loads_are_served() {
+    let dashboard = builder().start().unwrap();
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/page.js", "text/javascript"),
+        ("/page.css", "text/css"),
+        ("/icon.svg", "image/svg"),
+    ] {
+        let answer = get(&dashboard, path);
+        assert!(answer.status == 200 && answer.headers.contains(&format!("content-type: {kind}")), "{path}");
+        assert!(answer.body.len() > 100, "{path}");
+    }
+    assert!(ask(&dashboard, "HEAD /", "").body.is_empty());
 }

@@ -75,7 +75,7 @@ mod weight;
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{AsyncBuffer, AsyncMutableMapping, Blocking, Missing, Offload};
-pub use buffer::{Buffer, BufferBuilder, FastMemory, Lru, Overflow, Ram, Stored};
+pub use buffer::{Buffer, BufferBuilder, FastMemory, Lru, Overflow, Ram, Shared, Stored};
 pub use cache::Cache;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compose::Compose;

@@ -14,6 +14,12 @@ use crate::Frames;
 pub trait HeapSize {
     /// Bytes on the heap. Should be cheap: it runs once for each insert and read back.
     fn heap_size(&self) -> u64;
+
+    /// Whether somebody beside the owner of `self` holds what is on the heap, so that dropping `self` frees nothing.
+    /// Known of `Arc`, [`Bytes`] and [`Frames`]; `false` otherwise. Must be as cheap as reading a counter.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 macro_rules! flat {
@@ -28,11 +34,17 @@ impl HeapSize for Bytes {
     fn heap_size(&self) -> u64 {
         self.len() as u64
     }
+    fn is_shared(&self) -> bool {
+        !self.is_empty() && !self.is_unique()
+    }
 }
 
 impl HeapSize for Frames {
     fn heap_size(&self) -> u64 {
         self.byte_len()
+    }
+    fn is_shared(&self) -> bool {
+        Frames::is_shared(self)
     }
 }
 
@@ -52,6 +64,9 @@ impl HeapSize for Arc<str> {
     fn heap_size(&self) -> u64 {
         ARC_HEADER + self.len() as u64
     }
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(self) > 1
+    }
 }
 
 impl<T: HeapSize> HeapSize for Vec<T> {
@@ -64,11 +79,17 @@ impl<T: HeapSize> HeapSize for Arc<[T]> {
     fn heap_size(&self) -> u64 {
         ARC_HEADER + size_of_val(&**self) as u64 + self.iter().map(HeapSize::heap_size).sum::<u64>()
     }
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(self) > 1
+    }
 }
 
 impl<T: HeapSize> HeapSize for Box<T> {
     fn heap_size(&self) -> u64 {
         size_of::<T>() as u64 + (**self).heap_size()
+    }
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
     }
 }
 
@@ -76,17 +97,26 @@ impl<T: HeapSize> HeapSize for Arc<T> {
     fn heap_size(&self) -> u64 {
         ARC_HEADER + size_of::<T>() as u64 + (**self).heap_size()
     }
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(self) > 1
+    }
 }
 
 impl<T: HeapSize> HeapSize for Option<T> {
     fn heap_size(&self) -> u64 {
         self.as_ref().map_or(0, HeapSize::heap_size)
     }
+    fn is_shared(&self) -> bool {
+        self.as_ref().is_some_and(HeapSize::is_shared)
+    }
 }
 
 impl<A: HeapSize, B: HeapSize> HeapSize for (A, B) {
     fn heap_size(&self) -> u64 {
         self.0.heap_size() + self.1.heap_size()
+    }
+    fn is_shared(&self) -> bool {
+        self.0.is_shared() || self.1.is_shared()
     }
 }
 
@@ -97,6 +127,17 @@ impl<A: HeapSize, B: HeapSize> HeapSize for (A, B) {
 pub trait Weigh<K, V>: Send + Sync + 'static {
     /// The bytes that the pair takes in fast memory; more than 2^48 counts as that.
     fn weigh(&self, key: &K, value: &V) -> u64;
+
+    /// Whether somebody beside the mapping holds `value`, so that spilling it would free nothing. Asked only with
+    /// [`Shared::Defer`](crate::Shared::Defer), about the mapping's own handle: an `Arc` is shared when it counts more
+    /// than one. [`HeapWeigher`] asks [`HeapSize::is_shared`]; a function says `false`.
+    ///
+    /// It runs under the table's lock: it must read a counter or so, call nothing that waits, and not touch the
+    /// mapping. A panic counts as `false`.
+    fn is_shared(&self, key: &K, value: &V) -> bool {
+        let _ = (key, value);
+        false
+    }
 }
 
 impl<K, V, F: Fn(&K, &V) -> u64 + Send + Sync + 'static> Weigh<K, V> for F {
@@ -113,5 +154,42 @@ pub struct HeapWeigher;
 impl<K, V: HeapSize> Weigh<K, V> for HeapWeigher {
     fn weigh(&self, _key: &K, value: &V) -> u64 {
         size_of::<V>() as u64 + value.heap_size()
+    }
+    fn is_shared(&self, _key: &K, value: &V) -> bool {
+        value.is_shared()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_is_what_others_hold_too() {
+        let value = Arc::new(vec![1u8]);
+        assert!(!value.is_shared());
+        let other = Arc::clone(&value);
+        assert!(value.is_shared() && Some(other).is_shared());
+        assert!(!value.is_shared(), "the other one is gone");
+        assert!(!Arc::<[u8]>::from([1, 2]).is_shared() && !Arc::<str>::from("text").is_shared());
+
+        let bytes = Bytes::from(vec![1; 10]);
+        assert!(!bytes.is_shared() && !Bytes::new().is_shared());
+        let part = bytes.slice(..2);
+        assert!(bytes.is_shared() && part.is_shared());
+        drop(bytes);
+        assert!(!part.is_shared());
+
+        let one = Frames::from(part);
+        assert!(!one.is_shared());
+        let again = one.clone();
+        assert!(one.is_shared());
+        drop(again);
+        assert!(!one.is_shared());
+        let whole = Bytes::from(vec![1; 10]);
+        let several = Frames::from(vec![whole.slice(..5), whole.slice(5..)]);
+        drop(whole);
+        assert!(!several.is_shared(), "parts of one buffer that nobody else has");
+        assert!((several.clone(), 1u8).is_shared());
     }
 }

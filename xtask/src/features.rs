@@ -14,6 +14,7 @@ const CONSUMERS: &[(&str, &str)] = &[
     ("", include_str!("../consumer/core.rs")),
     ("disk", include_str!("../consumer/disk.rs")),
     ("compress", include_str!("../consumer/compress.rs")),
+    ("arrow", include_str!("../consumer/arrow.rs")),
     ("rkyv", include_str!("../consumer/rkyv.rs")),
     ("serde", include_str!("../consumer/serde.rs")),
     ("tokio", include_str!("../consumer/tokio.rs")),

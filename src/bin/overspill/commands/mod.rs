@@ -1,5 +1,6 @@
 //! The subcommands, one a file.
 
+mod bench;
 mod completions;
 mod config;
 mod dashboard;
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Nanny(Box<nanny::Args>),
     #[command(hide = true)]
     Guard(guard::Args),
+    /// Find out which storage and compressor suit your own files
+    Bench(bench::Args),
     /// Show running workers in a browser, and serve JSON and Prometheus metrics
     ///
     /// The page shows every worker of this user on this machine (for root, of all users), also those that start
@@ -75,6 +78,7 @@ impl Command {
         match self {
             Command::Nanny(args) => nanny::run(&args),
             Command::Guard(args) => guard::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Config(args) => config::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Trim(args) => trim::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Dashboard(args) => dashboard::run(&args).map(|()| ExitCode::SUCCESS),

@@ -21,7 +21,7 @@ enum Found<V> {
 
 impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn update<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Result<Option<R>> {
-        self.wait_for_room()?;
+        drop(self.wait_for_room(0)?);
         match self.find_to_update(key, false)? {
             None | Some(Found::Absent(_)) => Ok(None),
             Some(Found::Value(i, value, weight)) => self.run_update(i, key, value, weight, change).map(Some),
@@ -29,7 +29,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     pub(super) fn upsert(&self, key: K, make: impl FnOnce() -> V, change: impl FnOnce(&mut V)) -> Result<()> {
-        self.wait_for_room()?;
+        drop(self.wait_for_room(0)?);
         match self.find_to_update(&key, true)? {
             None => Ok(()),
             Some(Found::Value(i, value, weight)) => self.run_update(i, &key, value, weight, change),
@@ -42,7 +42,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             if let Some(value) = self.get(&key)? {
                 return Ok(value);
             }
-            self.wait_for_room()?;
+            drop(self.wait_for_room(0)?);
             let mut state = self.open()?;
             let i = match state.table.find(&key) {
                 Some(i) if state.slot(i).present() => continue,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::memories::Below;
+use super::moves::Ended;
 use super::observe::Observers;
 use super::read::Reading;
 use super::shared::{Asks, Shared};
@@ -73,12 +74,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn insert(&self, key: K, value: V, quietly: bool) -> Result<()> {
         let weight = self.weigh(&key, &value)?;
         let mut state = self.admit(&key, weight, quietly)?;
-        let (i, was_present) = match state.table.find(&key) {
-            Some(i) => (i, state.slot(i).present()),
-            None if self.below.slow().contains_key(&key) => (state.open(key, CopyState::Stale), true),
-            None => (state.open(key, CopyState::Absent), false),
-        };
-        let (old, ended) = state.write(&self.below, i, Some((value, weight)), was_present);
+        let (old, ended) = self.write_in(&mut state, &key, value, weight);
         let target = state.target;
         let shrink = !quietly && (state.above(target) || B::STORED); // stored, it may weigh something else
         drop(state);
@@ -88,6 +84,22 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             self.shrink(target);
         }
         Ok(())
+    }
+
+    /// Sets the value of `key`, and gives back the old one with what is left to do.
+    pub(super) fn write_in(
+        &self,
+        state: &mut State<K, V>,
+        key: &K,
+        value: V,
+        weight: u64,
+    ) -> (Option<V>, Ended<K, V>) {
+        let (i, was_present) = match state.table.find(key) {
+            Some(i) => (i, state.slot(i).present()),
+            None if self.below.slow().contains_key(key) => (state.open(key.clone(), CopyState::Stale), true),
+            None => (state.open(key.clone(), CopyState::Absent), false),
+        };
+        state.write(&self.below, i, Some((value, weight)), was_present)
     }
 
     /// The state, once there is room for a value of `weight` as far as the settings ask for it.
@@ -129,11 +141,12 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         Ok(state)
     }
 
-    /// Waits for room as an insert does, before a closure or a loader makes a value of unknown weight.
-    pub(super) fn wait_for_room(&self) -> Result<()> {
+    /// Waits for room as an insert of a value of `weight` does; 0 where that is not known yet.
+    pub(super) fn wait_for_room(&self, weight: u64) -> Result<MutexGuard<'_, State<K, V>>> {
+        let state = self.open()?;
         match self.ceiling {
-            Some(ceiling) => self.wait_for_writers(self.open()?, 0, ceiling).map(drop),
-            None => Ok(()),
+            Some(ceiling) => self.wait_for_writers(state, weight, ceiling),
+            None => Ok(state),
         }
     }
 
@@ -160,17 +173,23 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
 
     pub(super) fn remove(&self, key: &K) -> Result<bool> {
         let mut state = self.open()?;
-        let i = match state.table.find(key) {
-            Some(i) if !state.slot(i).present() => return Ok(false),
-            Some(i) => i,
-            None if !self.below.slow().contains_key(key) => return Ok(false),
-            None => state.open(key.clone(), CopyState::Stale),
-        };
-        let (old, ended) = state.write(&self.below, i, None, true);
+        let removed = self.remove_in(&mut state, key);
         drop(state);
+        let Some((old, ended)) = removed else { return Ok(false) };
         drop(old);
         self.finish(ended);
         Ok(true)
+    }
+
+    /// Takes the value of `key` out, wherever it is, and gives it back with what is left to do; `None`: absent.
+    pub(super) fn remove_in(&self, state: &mut State<K, V>, key: &K) -> Option<(Option<V>, Ended<K, V>)> {
+        let i = match state.table.find(key) {
+            Some(i) if !state.slot(i).present() => return None,
+            Some(i) => i,
+            None if !self.below.slow().contains_key(key) => return None,
+            None => state.open(key.clone(), CopyState::Stale),
+        };
+        Some(state.write(&self.below, i, None, true))
     }
 
     pub(super) fn contains_key(&self, key: &K) -> bool {

@@ -12,6 +12,7 @@ mod flight;
 #[cfg(feature = "tokio")]
 mod inline;
 mod lru;
+mod many;
 mod memories;
 mod moves;
 mod observe;
@@ -139,6 +140,30 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> Buffer<K, V
         state.above(state.target)
     }
 
+    /// Evicts in the caller until values of at least `bytes` bytes have left fast memory, least recently used first;
+    /// stops early when several candidates in a row cannot be spilled, or nothing is left. Returns the bytes moved.
+    /// Problems are logged.
+    pub fn reclaim(&self, bytes: u64) -> u64 {
+        self.core.reclaim(bytes)
+    }
+
+    /// Brings the values of `keys` to fast memory, for reads to come, in one call of slow memory for many; others make
+    /// room. It ends with the first key for which there is no room beside those before it, so that it never evicts
+    /// what it has just brought. It counts as a use; absent keys are left out, and those that are on the way already.
+    ///
+    /// With [`writers`](BufferBuilder::writers) they do it behind the caller, who does not wait; without, it is done
+    /// when this returns. A value that cannot be read is counted and logged, and the error is given to who gets it.
+    pub fn prefetch(&self, keys: &[K]) {
+        if self.core.ceiling.is_some() {
+            let Ok(mut state) = self.core.open() else { return };
+            state.wanted.push_back(keys.to_vec());
+            drop(state);
+            self.core.work.notify_all();
+        } else {
+            self.core.prefetch(keys);
+        }
+    }
+
     /// Spills the value of `key` now. Returns the bytes it weighed, or `None` when it is not in fast memory
     /// or was written or removed meanwhile.
     ///
@@ -245,6 +270,16 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> MutableMapp
     }
     fn peek(&self, key: &K) -> Result<Option<V>> {
         self.core.peek(key)
+    }
+    /// Reads what is slow in one call of slow memory, beside which values in fast memory stay readable.
+    fn get_many(&self, keys: &[K]) -> Vec<Result<Option<V>>> {
+        self.core.get_many(keys)
+    }
+    fn insert_many(&self, pairs: Vec<(K, V)>) -> Vec<Result<()>> {
+        self.core.insert_many(pairs)
+    }
+    fn remove_many(&self, keys: &[K]) -> Vec<Result<bool>> {
+        self.core.remove_many(keys)
     }
     fn usage(&self) -> Usage {
         let mut state = self.core.state.lock();

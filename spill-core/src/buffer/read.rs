@@ -82,13 +82,15 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             (Memory::Slow, Reading::Use) => self.below.slow().get(key),
             (Memory::Slow, Reading::Peek) => self.below.slow().peek(key),
         };
-        guarded("reading a value back", read)?.ok_or_else(|| {
-            Error::from(ErrorKind::Backend {
-                name: if memory == Memory::Fast { "fast memory" } else { "slow memory" },
-                location: "the key being read".to_owned(),
-                status: "it said that it has the key, and gave no value".to_owned(),
-                transient: false,
-            })
+        guarded("reading a value back", read)?.ok_or_else(|| Self::missing(memory))
+    }
+
+    pub(super) fn missing(memory: Memory) -> Error {
+        Error::from(ErrorKind::Backend {
+            name: if memory == Memory::Fast { "fast memory" } else { "slow memory" },
+            location: "the key being read".to_owned(),
+            status: "it said that it has the key, and gave no value".to_owned(),
+            transient: false,
         })
     }
 

@@ -49,8 +49,20 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         self.evict_while_above((target > 0).then_some(target))
     }
 
-    /// Evicts while fast memory weighs more than `target`, or at all; until so many candidates in a row failed.
+    /// Evicts until so many bytes have left, or nothing more can be moved. Bytes moved.
+    pub(super) fn reclaim(&self, bytes: u64) -> u64 {
+        self.state.lock().look_again(self.asks());
+        if bytes == 0 { 0 } else { self.evict_while(None, |moved, _| moved < bytes) }
+    }
+
+    /// Evicts while fast memory weighs more than `target`, or at all.
     fn evict_while_above(&self, target: Option<u64>) -> u64 {
+        self.evict_while(target, |_, left| target.is_none_or(|target| left > target))
+    }
+
+    /// Evicts, at first only above `target`, while `more` of what was moved and what is left; until so many
+    /// candidates in a row failed.
+    fn evict_while(&self, target: Option<u64>, more: impl Fn(u64, u64) -> bool) -> u64 {
         let mut moved = 0;
         let mut failures = 0;
         while failures < self.candidates {
@@ -58,7 +70,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 Step::Moved { weight, left } => {
                     moved += weight;
                     failures = 0;
-                    if target.is_some_and(|target| left <= target) {
+                    if !more(moved, left) {
                         break;
                     }
                 }

@@ -3,7 +3,7 @@
 //! Here the rules of `slot.rs` meet the bookkeeping that follows from them: counts, the order of eviction,
 //! waiters. `moves.rs` has the steps of values between memories, `sums.rs` what is held where.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(super) struct State<K, V> {
     /// Writer threads that run.
     pub(super) writers: usize,
     pub(super) stopping: bool,
+    /// What the writers are to bring to fast memory.
+    pub(super) wanted: VecDeque<Vec<K>>,
     signals: HashMap<u32, Arc<Signal<V>>>,
     /// Slots in flight that are in fast memory, for an evicter that finds nothing else to wait for; and those
     /// of which a copy is being written or removed.
@@ -82,6 +84,7 @@ impl<K: Key, V: Value> State<K, V> {
             closed: false,
             writers: 0,
             stopping: false,
+            wanted: VecDeque::new(),
             signals: HashMap::new(),
             flying: BTreeSet::new(),
             pending: BTreeSet::new(),

@@ -79,6 +79,10 @@ fn run<K: Key, V: Value, B: Below<K, V>>(core: &Core<K, V, B>) {
             drop(state);
             core.spill_batch(batch);
             state = core.state.lock();
+        } else if let Some(keys) = state.wanted.pop_front() {
+            drop(state);
+            core.prefetch(&keys);
+            state = core.state.lock();
         } else if state.next_pending().is_some_and(|due| due <= core.clock.now()) {
             state = core.retry_pending(state);
         } else {

@@ -304,3 +304,32 @@ fn z16_two_evicters_share_the_work() {
         );
     }
 }
+
+/// Two batches over the same keys in opposite order do not wait for each other, whatever moves meanwhile.
+#[test]
+fn batches_in_opposite_order_do_not_wait_for_each_other() {
+    shuttle::check_random(
+        || {
+            let (map, _) = buffer(Start::Absent, Faults::Never);
+            map.insert_many(vec![(1, FIRST), (2, FIRST)]).into_iter().for_each(Result::unwrap);
+            map.evict_until_below(0);
+            let threads: Vec<_> = [[1, 2], [2, 1]]
+                .into_iter()
+                .map(|keys| {
+                    let map = Arc::clone(&map);
+                    thread::spawn(move || {
+                        for _ in 0..2 {
+                            let values: Vec<_> =
+                                map.get_many(&keys).into_iter().map(Result::unwrap).collect();
+                            assert_eq!(values, [Some(FIRST), Some(FIRST)]);
+                            map.evict();
+                        }
+                    })
+                })
+                .collect();
+            map.prefetch(&[2, 1]);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        },
+        iterations(2_000),
+    );
+}

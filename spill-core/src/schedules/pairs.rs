@@ -82,7 +82,14 @@ pub(super) fn run<F: FastMemory<u8, u64>>(map: &Shared<F>, op: Op) -> Answer {
     fn answer<T>(result: Result<T>, answer: impl FnOnce(T) -> Answer) -> Answer {
         result.map_or(Answer::Error, answer)
     }
+    fn only<T>(mut results: Vec<Result<T>>) -> Result<T> {
+        results.swap_remove(0)
+    }
+    let batch = thread_rng().gen_bool(0.3);
     match op {
+        Op::Get if batch => answer(only(map.get_many(&[KEY, KEY])), Answer::Value),
+        Op::Insert(tag) if batch => answer(only(map.insert_many(vec![(KEY, tag)])), |()| Answer::Done),
+        Op::Remove if batch => answer(only(map.remove_many(&[KEY, KEY])), Answer::Bool),
         Op::Get => answer(map.get(&KEY), Answer::Value),
         Op::Peek => answer(map.peek(&KEY), Answer::Value),
         Op::Contains => Answer::Bool(map.contains_key(&KEY)),

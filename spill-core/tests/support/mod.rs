@@ -37,6 +37,12 @@ pub(crate) struct Store {
     even: bool,
 }
 
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Store {
     pub(crate) fn new() -> Self {
         Store { pairs: Mutex::default(), limit: AtomicU64::new(u64::MAX), even: false }

@@ -10,7 +10,7 @@ use super::writers::Writers;
 use super::{Buffer, Lru, Nothing};
 use crate::guard::LogLimit;
 use crate::sync::{Condvar, Mutex};
-use crate::{Clock, HeapSize, HeapWeigher, Key, MutableMapping, Result, SystemClock, Value, Weigh};
+use crate::{Clock, GetSize, HeapWeigher, Key, MutableMapping, Result, SystemClock, Value, Weigh};
 
 /// What a buffer does with a value for which it can make no room.
 #[non_exhaustive]
@@ -44,7 +44,7 @@ pub struct BufferBuilder<K, V> {
     clock: Option<Arc<dyn Clock>>,
 }
 
-impl<K: Key, V: Value + HeapSize> BufferBuilder<K, V> {
+impl<K: Key, V: Value + GetSize> BufferBuilder<K, V> {
     /// No target, no writers, values weighed by [`HeapWeigher`].
     #[must_use]
     pub fn new() -> Self {
@@ -52,7 +52,7 @@ impl<K: Key, V: Value + HeapSize> BufferBuilder<K, V> {
     }
 }
 
-impl<K: Key, V: Value + HeapSize> Default for BufferBuilder<K, V> {
+impl<K: Key, V: Value + GetSize> Default for BufferBuilder<K, V> {
     fn default() -> Self {
         Self::new()
     }

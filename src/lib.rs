@@ -11,7 +11,7 @@
 //! - [`Cache`]: copies of what is slow to read; [`Sieve`]: several mappings as one, each pair where it belongs;
 //!   [`KeyMap`]: other keys.
 //!
-//! Features: `disk` and `compress` (both by default), `serde`, `rkyv`, `worker`, `tokio`,
+//! Features: `disk` and `compress` (both by default), `serde`, `rkyv`, `arrow`, `worker`, `tokio`,
 //! `object` with `aws`, `gcp` and `azure`, `conformance`. Without any, this is the core: traits and layers, and no storage.
 
 #[cfg(feature = "disk")]
@@ -21,12 +21,12 @@ pub mod presets;
 pub use spill_core::conformance_tests;
 pub use spill_core::*;
 
-#[cfg(any(feature = "disk", feature = "serde", feature = "rkyv"))]
+#[cfg(any(feature = "disk", feature = "serde", feature = "rkyv", feature = "arrow"))]
 pub use spill_codec::*;
 #[cfg(feature = "compress")]
 pub use spill_compress::*;
 #[cfg(feature = "disk")]
-pub use spill_disk::{Files, FilesConfig, Purged, Segments, SegmentsConfig, Workspace, purge};
+pub use spill_disk::{Files, FilesConfig, Purged, Segments, SegmentsConfig, Workspace, WorkspaceConfig, purge};
 #[cfg(feature = "object")]
 pub use spill_object as object;
 #[cfg(feature = "worker")]

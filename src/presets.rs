@@ -119,7 +119,8 @@ where
 /// values that wait to be written, is taken off the target.
 pub struct Preset<K, V> {
     target: u64,
-    directory: Option<PathBuf>,
+    directories: Vec<PathBuf>,
+    quota: u64,
     writers: usize,
     buffer: BufferBuilder<K, V>,
 }
@@ -136,13 +137,28 @@ impl<K: Key, V: Value> Preset<K, V> {
     /// Up to `target` bytes in RAM, values weighed by `weigher`.
     #[must_use]
     pub fn weighed_by(target: u64, weigher: impl Weigh<K, V>) -> Self {
-        Preset { target, directory: None, writers: 0, buffer: BufferBuilder::weighed_by(weigher) }
+        Preset { target, directories: Vec::new(), quota: u64::MAX, writers: 0, buffer: BufferBuilder::weighed_by(weigher) }
     }
 
     /// Where to spill; without it, the operating system's temporary directory.
     #[must_use]
     pub fn directory(mut self, directory: Option<&Path>) -> Self {
-        self.directory = directory.map(Path::to_owned);
+        self.directories = directory.map(Path::to_owned).into_iter().collect();
+        self
+    }
+
+    /// Several directories to spill to, each best on a device of its own: see
+    /// [`SegmentsConfig::across`](crate::SegmentsConfig::across).
+    #[must_use]
+    pub fn directories(mut self, directories: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        self.directories = directories.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The most bytes that the files may take; without it, what the devices have.
+    #[must_use]
+    pub fn quota_bytes(mut self, bytes: u64) -> Self {
+        self.quota = bytes;
         self
     }
 
@@ -193,8 +209,13 @@ impl<K: Key, V: Value> Preset<K, V> {
     }
 
     fn segments(&self, share: &Share) -> Result<Segments<K>> {
-        let workspace = Workspace::open(self.directory.as_deref())?;
-        Segments::open(SegmentsConfig::new(workspace).stage_bytes(share.stage).pool(share.pool.clone()))
+        let workspaces = match &*self.directories {
+            [] => vec![Workspace::open(None)?],
+            [one] => vec![Workspace::open(Some(one))?],
+            several => Workspace::open_all(several)?,
+        };
+        let config = SegmentsConfig::across(workspaces).quota_bytes(self.quota);
+        Segments::open(config.stage_bytes(share.stage).pool(share.pool.clone()))
     }
 
     fn buffered<C: Codec<V>, M: MutableMapping<K, Frames> + 'static>(

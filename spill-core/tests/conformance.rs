@@ -10,12 +10,13 @@ use bytes::Bytes;
 use spill_core::conformance::contract::{Trial, failed_calls_change_nothing};
 use spill_core::conformance::{Fault, Faulty, Memory, Operation, Plan, Ready};
 use spill_core::{
-    Buffer, BufferBuilder, Error, Frames, Func, GetSize, Lru, MutableMapping, Result, SpilledSize, Usage,
-    Value, conformance_tests,
+    Buffer, BufferBuilder, Error, Frames, Func, GetSize, Lru, MutableMapping, Result, SpilledSize, Stored,
+    Usage, Value, conformance_tests,
 };
 
 type Store<V> = Memory<u64, V>;
 type Buf<V, S = Store<V>> = Buffer<u64, V, S>;
+type Buf2<V> = Buffer<u64, V, Store<V>, Stored<Store<V>>>;
 
 fn lru() -> Lru<u64, Frames> {
     BufferBuilder::new().alone().unwrap()
@@ -46,6 +47,19 @@ conformance_tests!(buffer_over_buffer, || -> Buf<Frames, Buf<Frames>> {
 });
 conformance_tests!(buffer_over_buffer_with_writers, || -> Buf<Frames, Buf<Frames>> {
     BufferBuilder::new().target(SMALL).writers(2).over(buffer(2 * SMALL, 1)).unwrap()
+});
+conformance_tests!(stored, || -> Buf2<Frames> {
+    BufferBuilder::new().target(SMALL).stored(Memory::new(), Memory::new()).unwrap()
+});
+conformance_tests!(stored_zero, || -> Buf2<Frames> {
+    BufferBuilder::new().target(0).stored(Memory::new(), Memory::new()).unwrap()
+});
+conformance_tests!(stored_with_writers, || -> Buf2<Frames> {
+    BufferBuilder::new().target(SMALL).writers(2).stored(Memory::new(), Memory::new()).unwrap()
+});
+conformance_tests!(three_levels, || -> Buf<Frames, Buf2<Frames>> {
+    let lower = BufferBuilder::new().target(2 * SMALL).stored(Memory::new(), Memory::new()).unwrap();
+    BufferBuilder::new().target(SMALL).over(lower).unwrap()
 });
 conformance_tests!(shared_and_unnamed, || -> Arc<dyn MutableMapping<u64, Frames>> {
     Arc::new(buffer(SMALL, 0))

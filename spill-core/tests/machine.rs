@@ -15,9 +15,12 @@ use proptest::test_runner::{Config, RngSeed};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use spill_core::conformance::model::ModelLru;
 use spill_core::conformance::{Fault, Operation, Plan};
-use spill_core::{Buffer, ManualClock, ManualEvict, MutableMapping, Result};
+use spill_core::{
+    Buffer, FastMemory, ManualClock, ManualEvict, MutableMapping, Ram, Result, SpilledSize, Stored,
+};
 use support::{
-    Slow, Val, builder, is_refusal, long_run, quiet_injected_panics, records, refusal, slow, sorted_keys, val,
+    Slow, Val, builder, even, even_record, is_refusal, long_run, quiet_injected_panics, records, refusal,
+    slow, sorted_keys, val,
 };
 
 const KEYS: u64 = 6;
@@ -177,9 +180,11 @@ impl ReferenceStateMachine for CallsOfAChain {
 }
 
 /// The buffer, its storage, and what they must hold.
-struct Machine {
-    buffer: Buffer<u64, Val, Storage>,
+struct Machine<F: FastMemory<u64, Val>> {
+    buffer: Buffer<u64, Val, Storage, F>,
     lower: Option<Arc<Buffer<u64, Val, Arc<Slow>>>>,
+    /// The mapping that is fast memory.
+    stored: Option<Arc<Slow>>,
     storage: Arc<Slow>,
     clock: Arc<ManualClock>,
     values: BTreeMap<u64, Val>,
@@ -190,9 +195,8 @@ struct Machine {
     next_id: u64,
 }
 
-impl Machine {
+impl Machine<Ram> {
     fn new(setup: &Setup) -> Self {
-        quiet_injected_panics();
         let clock = Arc::new(ManualClock::new());
         let storage = Arc::new(slow());
         let lower = setup.chain.then(|| {
@@ -203,14 +207,39 @@ impl Machine {
             Some(lower) => lower.clone(),
             None => storage.clone(),
         };
+        let buffer = builder(setup.target).clock(clock.clone()).over(below).unwrap();
+        Machine { lower, ..Machine::with(buffer, None, storage, clock, setup.target) }
+    }
+}
+
+impl Machine<Stored<Arc<Slow>>> {
+    fn stored(setup: &Setup) -> Self {
+        let clock = Arc::new(ManualClock::new());
+        let (fast, storage) = (Arc::new(even()), Arc::new(slow()));
+        let below: Storage = storage.clone();
+        let buffer = builder(setup.target).clock(clock.clone()).stored(Arc::clone(&fast), below).unwrap();
+        Machine::with(buffer, Some(fast), storage, clock, setup.target)
+    }
+}
+
+impl<F: FastMemory<u64, Val>> Machine<F> {
+    fn with(
+        buffer: Buffer<u64, Val, Storage, F>,
+        stored: Option<Arc<Slow>>,
+        storage: Arc<Slow>,
+        clock: Arc<ManualClock>,
+        target: u64,
+    ) -> Self {
+        quiet_injected_panics();
         Machine {
-            buffer: builder(setup.target).clock(clock.clone()).over(below).unwrap(),
-            lower,
+            buffer,
+            lower: None,
+            stored,
             storage,
             clock,
             values: BTreeMap::new(),
-            order: Some(ModelLru::new(setup.target)),
-            target: setup.target,
+            order: Some(ModelLru::new(target)),
+            target,
             failing: false,
             next_id: 0,
         }
@@ -307,7 +336,15 @@ impl Machine {
             }
             Step::Advance(millis) => self.clock.advance(Duration::from_millis(millis)),
             Step::Fail(wrong, operations, every) => {
-                self.storage.inject(Plan::every(every).on(operations), wrong.fault());
+                // with fast memory in a mapping either fails, or both
+                let (fast, slow) = [(true, true), (true, false), (false, true)][operations.len() % 3];
+                let plan = Plan::every(every).on(operations);
+                if slow || self.stored.is_none() {
+                    self.storage.inject(plan.clone(), wrong.fault());
+                }
+                if let Some(stored) = self.stored.as_ref().filter(|_| fast) {
+                    stored.inject(plan, wrong.fault());
+                }
                 self.failing = true;
                 self.order = None;
             }
@@ -388,6 +425,9 @@ impl Machine {
             assert_eq!(moved, order.evict().map(|(_, weight)| weight));
         }
         let left: Vec<u64> = fast.into_iter().filter(|key| !self.buffer.fast_keys().contains(key)).collect();
+        if self.stored.is_some() && self.order.is_none() {
+            return; // a stage that failed before may have gone to slow memory as well
+        }
         match moved {
             Some(weight) => {
                 assert_eq!(left.len(), 1, "one pair moved");
@@ -428,6 +468,7 @@ impl Machine {
     /// Storage works again: everything that was accepted is there, and all of it can be spilled.
     fn heal(&mut self) {
         self.storage.heal();
+        self.stored.iter().for_each(|stored| stored.heal());
         self.failing = false;
         self.clock.advance(A_WHILE);
         for (key, value) in &self.values {
@@ -460,13 +501,21 @@ impl Machine {
         assert_eq!((stats.fast_count, stats.fast_bytes), (fast.len() as u64, fast_weight));
         assert_eq!(stats.slow_count, (self.values.len() - fast.len()) as u64);
         assert_eq!(usage.count, self.values.len());
-        match &self.lower {
-            Some(lower) => assert_eq!(usage.fast, fast_weight + lower.usage().fast),
-            None => {
-                let slow = self.values.iter().filter(|(key, _)| !fast.contains(key));
-                let spilled = records(slow.map(|(_, value)| *value));
+        let slow = self.values.iter().filter(|(key, _)| !fast.contains(key));
+        let spilled = records(slow.map(|(_, value)| *value));
+        match (&self.lower, &self.stored) {
+            (Some(lower), _) => assert_eq!(usage.fast, fast_weight + lower.usage().fast),
+            (None, None) => {
                 assert_eq!((usage.fast, usage.spilled), (fast_weight, spilled));
                 assert_eq!(stats.slow_bytes, spilled.memory);
+            }
+            (None, Some(_)) => {
+                let stored = fast.iter().map(|key| even_record(self.values[key]));
+                let stored = stored.fold(SpilledSize::default(), |a, b| a + b);
+                let staged = SpilledSize { memory: usage.fast, disk: usage.fast };
+                assert_eq!(usage.spilled + staged, spilled + stored);
+                assert_eq!(stats.slow_bytes, spilled.memory);
+                assert!(usage.fast == 0 || self.order.is_none(), "a stage stayed though nothing failed");
             }
         }
     }
@@ -484,34 +533,36 @@ impl Machine {
             self.lower.iter().for_each(|lower| assert!(lower.evict() <= 0));
         }
         assert_eq!(sorted_keys(&*self.storage), [0; 0]);
+        self.stored.iter().for_each(|stored| assert_eq!(sorted_keys(&**stored), [0; 0]));
         assert_eq!(self.buffer.usage(), Default::default());
         assert_eq!(self.buffer.stats().deferred, 0);
     }
 }
 
 macro_rules! machine {
-    ($test:ident, $calls:ident) => {
+    ($test:ident, $calls:ident, $machine:ty, $make:expr) => {
         struct $test;
 
         impl StateMachineTest for $test {
-            type SystemUnderTest = Machine;
+            type SystemUnderTest = $machine;
             type Reference = $calls;
 
-            fn init_test(setup: &Setup) -> Machine {
-                Machine::new(setup)
+            fn init_test(setup: &Setup) -> $machine {
+                $make(setup)
             }
-            fn apply(mut machine: Machine, _: &Setup, step: Step) -> Machine {
+            fn apply(mut machine: $machine, _: &Setup, step: Step) -> $machine {
                 machine.step(step);
                 machine
             }
-            fn teardown(mut machine: Machine, _: Setup) {
+            fn teardown(mut machine: $machine, _: Setup) {
                 machine.end();
             }
         }
     };
 }
-machine!(OverStorage, Calls);
-machine!(OverABuffer, CallsOfAChain);
+machine!(OverStorage, Calls, Machine<Ram>, Machine::new);
+machine!(OverABuffer, CallsOfAChain, Machine<Ram>, Machine::new);
+machine!(StoredOverStorage, Calls, Machine<Stored<Arc<Slow>>>, Machine::stored);
 
 fn config() -> Config {
     let times = long_run(20);
@@ -532,4 +583,7 @@ prop_state_machine! {
 
     #[test]
     fn a_buffer_over_a_buffer_agrees_with_its_model(sequential 1..80 => OverABuffer);
+
+    #[test]
+    fn a_buffer_with_stored_fast_memory_agrees_with_its_model(sequential 1..80 => StoredOverStorage);
 }

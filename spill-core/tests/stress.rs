@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use spill_core::conformance::{Fault, Operation, Plan};
 use spill_core::{
-    Buffer, BufferBuilder, ManualClock, ManualEvict, MutableMapping, Result, SpilledSize, Usage,
+    Buffer, BufferBuilder, FastMemory, ManualClock, ManualEvict, MutableMapping, Ram, Result, SpilledSize,
+    Stored, Usage,
 };
 use support::{eventually, locked, long_run, quiet_injected_panics, sorted_keys};
 
@@ -111,7 +112,36 @@ impl MutableMapping<u64, Stamped> for Store {
 }
 
 type Slow = spill_core::conformance::Faulty<u64, Stamped, Store>;
-type Buf = Buffer<u64, Stamped, Slow>;
+type Buf<F> = Buffer<u64, Stamped, Slow, F>;
+
+/// A buffer with its fast memory in RAM or in storage.
+trait Kind: FastMemory<u64, Stamped> + Sized {
+    fn build(builder: BufferBuilder<u64, Stamped>) -> Buf<Self>;
+    /// Where fast memory is.
+    fn stored(buffer: &Buf<Self>) -> Option<&Slow>;
+    /// All storage.
+    fn storage(buffer: &Buf<Self>) -> impl Iterator<Item = &Slow> {
+        Self::stored(buffer).into_iter().chain([buffer.slow()])
+    }
+}
+
+impl Kind for Ram {
+    fn build(builder: BufferBuilder<u64, Stamped>) -> Buf<Self> {
+        builder.over(Slow::new(Store::default())).unwrap()
+    }
+    fn stored(_: &Buf<Self>) -> Option<&Slow> {
+        None
+    }
+}
+
+impl Kind for Stored<Slow> {
+    fn build(builder: BufferBuilder<u64, Stamped>) -> Buf<Self> {
+        builder.stored(Slow::new(Store::default()), Slow::new(Store::default())).unwrap()
+    }
+    fn stored(buffer: &Buf<Self>) -> Option<&Slow> {
+        Some(buffer.stored())
+    }
+}
 
 /// How storage behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,16 +151,16 @@ enum Disk {
     Panics,
 }
 
-fn buffer(writers: usize, target: u64) -> (Buf, Arc<ManualClock>) {
+fn buffer<F: Kind>(writers: usize, target: u64) -> (Buf<F>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new());
     let builder = BufferBuilder::weighed_by(|_: &u64, value: &Stamped| value.weight());
     let builder = builder.target(target).writers(writers).clock(clock.clone());
-    (builder.over(Slow::new(Store::default())).unwrap(), clock)
+    (F::build(builder), clock)
 }
 
 /// Makes storage fail at a rate of the dice's choice, before or after it did what was asked, or work again.
-fn shake(buffer: &Buf, disk: Disk, dice: &mut Dice) {
-    buffer.slow().heal();
+fn shake(slow: &Slow, disk: Disk, dice: &mut Dice) {
+    slow.heal();
     if disk == Disk::Works || dice.below(3) == 0 {
         return;
     }
@@ -141,8 +171,8 @@ fn shake(buffer: &Buf, disk: Disk, dice: &mut Dice) {
     };
     let fault = if dice.below(2) == 0 { fault } else { fault.after() };
     let every = 1 + dice.below(6);
-    let operations = [Operation::Get, Operation::Insert, Operation::Remove];
-    buffer.slow().inject(Plan::every(every).on(operations), fault);
+    let operations = [Operation::Get, Operation::Peek, Operation::Insert, Operation::Remove];
+    slow.inject(Plan::every(every).on(operations), fault);
 }
 
 /// Counts one thread less when dropped, so that nobody waits for one that panicked.
@@ -155,7 +185,13 @@ impl Drop for Ends<'_> {
 }
 
 /// Runs `threads` at once, with a further one that shakes the storage and moves the clock on until they ended.
-fn together(buffer: &Buf, clock: &ManualClock, disk: Disk, seed: u64, threads: &[&(dyn Fn() + Sync)]) {
+fn together<F: Kind>(
+    buffer: &Buf<F>,
+    clock: &ManualClock,
+    disk: Disk,
+    seed: u64,
+    threads: &[&(dyn Fn() + Sync)],
+) {
     let running = AtomicUsize::new(threads.len());
     thread::scope(|scope| {
         for thread in threads {
@@ -166,14 +202,14 @@ fn together(buffer: &Buf, clock: &ManualClock, disk: Disk, seed: u64, threads: &
         }
         let mut dice = Dice(seed);
         while running.load(SeqCst) > 0 {
-            shake(buffer, disk, &mut dice);
+            F::storage(buffer).for_each(|slow| shake(slow, disk, &mut dice));
             clock.advance(Duration::from_millis(dice.below(400)));
             for _ in 0..50 {
                 thread::yield_now();
             }
         }
     });
-    buffer.slow().heal();
+    F::storage(buffer).for_each(|slow| slow.heal());
     clock.advance(Duration::from_secs(11));
 }
 
@@ -190,7 +226,7 @@ fn read(disk: Disk, result: Result<Option<Stamped>>) -> Option<Option<Stamped>> 
 }
 
 /// Everything is accounted for: these keys with these versions, sums that agree, and nothing left over.
-fn accounted_for(buffer: &Buf, clock: &ManualClock, expected: &BTreeMap<u64, u64>) {
+fn accounted_for<F: Kind>(buffer: &Buf<F>, clock: &ManualClock, expected: &BTreeMap<u64, u64>) {
     for (key, version) in expected {
         assert_eq!(buffer.peek(key).unwrap().unwrap().version_of(*key), *version);
     }
@@ -206,7 +242,7 @@ fn accounted_for(buffer: &Buf, clock: &ManualClock, expected: &BTreeMap<u64, u64
     eventually("nothing is left over", || {
         clock.advance(Duration::from_secs(11));
         assert_eq!(buffer.evict(), -1);
-        buffer.slow().len() == expected.len()
+        buffer.slow().len() == expected.len() && F::stored(buffer).is_none_or(|fast| fast.len() == 0)
     });
     let held = locked(&buffer.slow().inner().0).clone();
     let versions: BTreeMap<u64, u64> =
@@ -224,9 +260,9 @@ fn accounted_for(buffer: &Buf, clock: &ManualClock, expected: &BTreeMap<u64, u64
 }
 
 /// Two threads write, each its own keys; four read all keys and evict; versions never go back for any reader.
-fn versions_never_go_back(writers: usize, disk: Disk, seed: u64) {
+fn versions_never_go_back<F: Kind>(writers: usize, disk: Disk, seed: u64) {
     quiet_injected_panics();
-    let (buffer, clock) = buffer(writers, 50);
+    let (buffer, clock) = buffer::<F>(writers, 50);
     let written: Vec<AtomicU64> = (0..KEYS).map(|_| AtomicU64::new(0)).collect();
     (0..KEYS).for_each(|key| buffer.insert(key, Stamped::new(key, 0)).unwrap());
     let readers = AtomicUsize::new(4);
@@ -313,9 +349,9 @@ fn versions_never_go_back(writers: usize, disk: Disk, seed: u64) {
 
 /// Eight threads do everything to all keys. What goes in comes out once: each accepted version is read, taken
 /// or replaced, and what is there at last was put there.
-fn everything_at_once(writers: usize, disk: Disk, seed: u64) {
+fn everything_at_once<F: Kind>(writers: usize, disk: Disk, seed: u64) {
     quiet_injected_panics();
-    let (buffer, clock) = buffer(writers, 50);
+    let (buffer, clock) = buffer::<F>(writers, 50);
     let versions = AtomicU64::new(1);
     let taken = Mutex::new(BTreeMap::<u64, u64>::new());
     let put = Mutex::new(BTreeMap::<u64, u64>::new());
@@ -387,12 +423,12 @@ fn everything_at_once(writers: usize, disk: Disk, seed: u64) {
 }
 
 macro_rules! stress {
-    ($($name:ident: $run:ident($writers:expr, $disk:expr, $seed:expr);)*) => {
+    ($($name:ident: $run:ident::<$fast:ty>($writers:expr, $disk:expr, $seed:expr);)*) => {
         $(
             #[test]
             fn $name() {
                 for round in 0..long_run(5) {
-                    $run($writers, $disk, $seed + round);
+                    $run::<$fast>($writers, $disk, $seed + round);
                 }
             }
         )*
@@ -400,16 +436,22 @@ macro_rules! stress {
 }
 
 stress! {
-    versions_over_storage_that_works: versions_never_go_back(0, Disk::Works, 100);
-    versions_over_storage_that_fails: versions_never_go_back(0, Disk::Fails, 200);
-    versions_over_storage_that_panics: versions_never_go_back(0, Disk::Panics, 300);
-    versions_with_writers_over_storage_that_works: versions_never_go_back(2, Disk::Works, 400);
-    versions_with_writers_over_storage_that_fails: versions_never_go_back(2, Disk::Fails, 500);
-    versions_with_writers_over_storage_that_panics: versions_never_go_back(2, Disk::Panics, 600);
-    everything_over_storage_that_works: everything_at_once(0, Disk::Works, 700);
-    everything_over_storage_that_fails: everything_at_once(0, Disk::Fails, 800);
-    everything_over_storage_that_panics: everything_at_once(0, Disk::Panics, 900);
-    everything_with_writers_over_storage_that_works: everything_at_once(2, Disk::Works, 1000);
-    everything_with_writers_over_storage_that_fails: everything_at_once(2, Disk::Fails, 1100);
-    everything_with_writers_over_storage_that_panics: everything_at_once(2, Disk::Panics, 1200);
+    versions_over_storage_that_works: versions_never_go_back::<Ram>(0, Disk::Works, 100);
+    versions_over_storage_that_fails: versions_never_go_back::<Ram>(0, Disk::Fails, 200);
+    versions_over_storage_that_panics: versions_never_go_back::<Ram>(0, Disk::Panics, 300);
+    versions_with_writers_over_storage_that_works: versions_never_go_back::<Ram>(2, Disk::Works, 400);
+    versions_with_writers_over_storage_that_fails: versions_never_go_back::<Ram>(2, Disk::Fails, 500);
+    versions_with_writers_over_storage_that_panics: versions_never_go_back::<Ram>(2, Disk::Panics, 600);
+    everything_over_storage_that_works: everything_at_once::<Ram>(0, Disk::Works, 700);
+    everything_over_storage_that_fails: everything_at_once::<Ram>(0, Disk::Fails, 800);
+    everything_over_storage_that_panics: everything_at_once::<Ram>(0, Disk::Panics, 900);
+    everything_with_writers_over_storage_that_works: everything_at_once::<Ram>(2, Disk::Works, 1000);
+    everything_with_writers_over_storage_that_fails: everything_at_once::<Ram>(2, Disk::Fails, 1100);
+    everything_with_writers_over_storage_that_panics: everything_at_once::<Ram>(2, Disk::Panics, 1200);
+    versions_in_stored_memory_that_works: versions_never_go_back::<Stored<Slow>>(0, Disk::Works, 1300);
+    versions_in_stored_memory_that_fails: versions_never_go_back::<Stored<Slow>>(0, Disk::Fails, 1400);
+    versions_in_stored_memory_that_panics: versions_never_go_back::<Stored<Slow>>(2, Disk::Panics, 1500);
+    everything_in_stored_memory_that_works: everything_at_once::<Stored<Slow>>(2, Disk::Works, 1600);
+    everything_in_stored_memory_that_fails: everything_at_once::<Stored<Slow>>(0, Disk::Fails, 1700);
+    everything_in_stored_memory_that_panics: everything_at_once::<Stored<Slow>>(2, Disk::Panics, 1800);
 }

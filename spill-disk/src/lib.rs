@@ -35,4 +35,4 @@ mod workspace;
 
 pub use files::{Files, FilesConfig};
 pub use segments::{Segments, SegmentsConfig};
-pub use workspace::{Purged, Workspace, purge};
+pub use workspace::{Purged, Workspace, WorkspaceConfig, purge};

@@ -93,7 +93,9 @@ impl Store {
     /// request; where it also is a [`MultipartStore`], [`with_parts`](Self::with_parts) does better. Its own retries,
     /// if any, come before those made here.
     pub fn of(store: Arc<dyn ObjectStore>, name: &str) -> Self {
-        let root = redacted(name.trim_end_matches('/')).into();
+        // the slashes of a scheme without a host are no separator to trim
+        let name = if name.ends_with("://") { name } else { name.trim_end_matches('/') };
+        let root = redacted(name).into();
         Store { objects: store, parts: None, prefix: Path::default(), root }
     }
 

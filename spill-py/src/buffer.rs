@@ -13,23 +13,41 @@ use spill_core::{Buffer, BufferBuilder, ManualEvict, MutableMapping, Pool};
 use crate::error::raised;
 use crate::fork::Process;
 use crate::key::Key;
-use crate::objects::{Hooks, Objects, take_read};
+use crate::names::{Begun, Id, Names, Removed};
+use crate::objects::{Hooks, Objects};
 use crate::store;
-use crate::value::Value;
+use crate::tally::{LABELS, Step, Tally, counted};
+use crate::value::{Value, address};
 
 /// What the pool of buffers for reading may keep idle, in bytes.
 const POOL: u64 = 256 << 20;
 
 struct Open {
-    buffer: ManuallyDrop<Buffer<Key, Value, Arc<Objects>>>,
-    weigh: Py<PyAny>,
-    /// What a `bytes` object weighs beyond its length, while Dask weighs it so.
-    bytes_extra: Option<u64>,
+    buffer: ManuallyDrop<Buffer<Id, Value, Arc<Objects>>>,
+    names: Arc<Names>,
+    hooks: Calls,
     process: Process,
+    target: AtomicU64,
+    /// Whether threads of the buffer spill.
+    behind: bool,
     memory_reads: AtomicU64,
     memory_read_bytes: AtomicU64,
     /// Unpicklable values that are heavier than the target are forgotten, as Dask does.
     forgets: bool,
+}
+
+/// What is called in Python where the buffer is called.
+struct Calls {
+    /// `weigh(object) -> bytes`
+    weigh: Py<PyAny>,
+    /// What a `bytes` object weighs beyond its length, while Dask weighs it so.
+    bytes_extra: Option<u64>,
+    /// `refused(key, exception) -> exception`: what is raised where a value cannot be serialised.
+    refused: Py<PyAny>,
+    /// `listeners() -> dict`: empty where nobody wants to know what a call did.
+    listeners: Py<PyAny>,
+    /// `metered([(label, value, unit)])`: books what a call did to whoever listens.
+    metered: Py<PyAny>,
 }
 
 impl Drop for Open {
@@ -69,9 +87,86 @@ impl NativeBuffer {
         Key::of(object).map_err(|_| PyKeyError::new_err(object.clone().unbind()))
     }
 
-    fn in_fast(open: &Open, key: &Key) -> bool {
-        open.buffer.contains_key(key) && open.buffer.stored_size(key).is_none()
+    fn in_fast(open: &Open, id: Id) -> bool {
+        open.buffer.contains_key(&id) && open.buffer.stored_size(&id).is_none()
     }
+}
+
+impl Open {
+    /// Runs a call of the buffer without the interpreter's lock, and books what it did to whoever listens.
+    fn booked<R: Send>(&self, py: Python<'_>, call: impl FnOnce() -> R + Send) -> PyResult<R> {
+        let (result, tally) = py.detach(|| counted(call));
+        if !tally.is_empty() && self.listened(py)? {
+            self.hooks.metered.bind(py).call1((figures(py, &tally, false)?,))?;
+        }
+        Ok(result)
+    }
+
+    fn listened(&self, py: Python<'_>) -> PyResult<bool> {
+        self.hooks.listeners.bind(py).call0()?.is_truthy()
+    }
+
+    /// A value was read that was in fast memory.
+    fn hit(&self, py: Python<'_>, weight: u64) -> PyResult<()> {
+        self.memory_reads.fetch_add(1, Relaxed);
+        self.memory_read_bytes.fetch_add(weight, Relaxed);
+        if self.listened(py)? {
+            let read = [("memory-read", 1.0, "count"), ("memory-read", weight as f64, "bytes")];
+            self.hooks.metered.bind(py).call1((PyList::new(py, read)?,))?;
+        }
+        Ok(())
+    }
+
+    /// A value whose last name went leaves the buffer.
+    fn release(&self, py: Python<'_>, removed: Removed) -> PyResult<()> {
+        let Removed::Value(id) = removed else { return Ok(()) };
+        // what is in fast memory alone goes without waiting for anybody
+        let gone = if self.buffer.slow().contains_key(&id) {
+            py.detach(|| self.buffer.remove(&id))
+        } else {
+            self.buffer.remove(&id)
+        };
+        gone.map(drop).map_err(|error| raised(&error))
+    }
+
+    /// Brings fast memory down to its target, here or on the buffer's threads.
+    fn shrink(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.buffer.is_above_target() {
+            return Ok(());
+        }
+        let target = self.target.load(Relaxed);
+        if self.behind {
+            self.buffer.set_target(target); // which tells them
+            Ok(())
+        } else {
+            self.booked(py, || self.buffer.evict_until_below(target)).map(drop)
+        }
+    }
+
+    fn stored_in_fast(&self, py: Python<'_>, id: Id) -> PyResult<Option<Value>> {
+        py.detach(|| NativeBuffer::in_fast(self, id).then(|| self.buffer.peek(&id)).transpose())
+            .map(Option::flatten)
+            .map_err(|error| raised(&error))
+    }
+}
+
+/// What was done, as `[(label, value, unit)]`. Dask's own serialisers tell their times themselves, but not where
+/// they run `behind` the callers.
+fn figures<'py>(py: Python<'py>, tally: &Tally, behind: bool) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for (step, time) in tally.time.iter().enumerate() {
+        let coded = step == Step::Serialize as usize || step == Step::Deserialize as usize;
+        if !time.is_zero() && (behind || !coded) {
+            list.append((LABELS[step], time.as_secs_f64(), "seconds"))?;
+        }
+    }
+    for (step, (count, bytes)) in [(Step::DiskWrite, tally.written), (Step::DiskRead, tally.read)] {
+        if count > 0 {
+            list.append((LABELS[step as usize], count, "count"))?;
+            list.append((LABELS[step as usize], bytes, "bytes"))?;
+        }
+    }
+    Ok(list)
 }
 
 #[pymethods]
@@ -82,7 +177,7 @@ impl NativeBuffer {
         NativeBuffer(OnceLock::new())
     }
 
-    /// Opens the buffer. `hooks` has `dumps`, `loads`, `failed` and `weigh`.
+    /// Opens the buffer. `hooks` has what [`Hooks`] and [`Calls`] name.
     #[expect(clippy::too_many_arguments, reason = "called by name, from one place in Python")]
     #[pyo3(signature = (*, directory, target, max_spill, compressor, writers, forgets, hooks))]
     fn _open(
@@ -96,19 +191,25 @@ impl NativeBuffer {
         forgets: bool,
         hooks: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let weigh = hooks.getattr("weigh")?.unbind();
-        let bytes_extra = hooks.getattr("bytes_extra")?.extract()?;
+        let calls = Calls {
+            weigh: hooks.getattr("weigh")?.unbind(),
+            bytes_extra: hooks.getattr("bytes_extra")?.extract()?,
+            refused: hooks.getattr("refused")?.unbind(),
+            listeners: hooks.getattr("listeners")?.unbind(),
+            metered: hooks.getattr("metered")?.unbind(),
+        };
         let hooks = Hooks {
             dumps: hooks.getattr("dumps")?.unbind(),
             loads: hooks.getattr("loads")?.unbind(),
             failed: hooks.getattr("failed")?.unbind(),
         };
+        let names = Arc::new(Names::default());
         let buffer = py.detach(|| {
             let pool = Pool::new(POOL.min(target / 8));
             let store = store::open(directory.as_deref(), compressor, max_spill, &pool)?;
-            let objects = Arc::new(Objects::new(store, hooks, pool));
+            let objects = Arc::new(Objects::new(store, hooks, Arc::clone(&names), pool));
             let checked = Arc::clone(&objects);
-            BufferBuilder::weighed_by(|_: &Key, value: &Value| value.weight())
+            BufferBuilder::weighed_by(|_: &Id, value: &Value| value.weight())
                 .target(target)
                 .writers(writers)
                 .ceiling(u64::MAX)
@@ -118,9 +219,11 @@ impl NativeBuffer {
         })?;
         let open = Open {
             buffer: ManuallyDrop::new(buffer),
-            weigh,
-            bytes_extra,
+            names,
+            hooks: calls,
             process: Process::this(),
+            target: AtomicU64::new(target),
+            behind: writers > 0,
             memory_reads: AtomicU64::new(0),
             memory_read_bytes: AtomicU64::new(0),
             forgets,
@@ -132,82 +235,98 @@ impl NativeBuffer {
         let open = self.open()?;
         let py = object.py();
         let key = Self::known(object)?;
-        let (value, read) = py.detach(|| {
-            take_read();
-            (open.buffer.get(&key), take_read())
-        });
-        let value = value
-            .map_err(|error| raised(&error))?
-            .ok_or_else(|| PyKeyError::new_err(object.clone().unbind()))?;
-        if !read {
-            open.memory_reads.fetch_add(1, Relaxed);
-            open.memory_read_bytes.fetch_add(value.weight(), Relaxed);
+        let absent = || PyKeyError::new_err(object.clone().unbind());
+        loop {
+            let id = open.names.id(&key).ok_or_else(absent)?;
+            // What is in fast memory is given without letting the interpreter go: who else wants it would keep
+            // it for some milliseconds.
+            if let Some(value) = open.buffer.get_fast(&id).map_err(|error| raised(&error))? {
+                open.hit(py, value.weight())?;
+                return Ok(value.object(py));
+            }
+            match open.booked(py, || open.buffer.get(&id))?.map_err(|error| raised(&error))? {
+                Some(value) => return Ok(value.object(py)),
+                // it was replaced meanwhile, or is gone
+                None if open.names.id(&key) == Some(id) => return Err(absent()),
+                None => {}
+            }
         }
-        Ok(value.object(py))
     }
 
     fn __setitem__(&self, object: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let open = self.open()?;
         let py = object.py();
         let key = Key::of(object)?;
-        let weight = match (value.cast_exact::<PyBytes>(), open.bytes_extra) {
-            (Ok(bytes), Some(extra)) => bytes.as_bytes().len() as u64 + extra,
-            _ => open.weigh.bind(py).call1((value,))?.extract()?,
+        let id = match open.names.begin(&key, address(value)) {
+            Begun::Shared(removed) => return open.release(py, removed),
+            Begun::New(id) => id,
         };
-        let value = Value::new(value, weight);
-        let failed = py.detach(|| {
-            let heavy = weight > open.buffer.target();
-            if heavy {
-                open.buffer.slow().watch(&key);
-            }
-            let inserted = open.buffer.insert(key.clone(), value).map_err(|error| raised(&error));
-            let failed = if heavy { open.buffer.slow().unwatch(&key) } else { None };
-            if failed.is_some() && open.forgets {
-                open.buffer.remove(&key).map_err(|error| raised(&error))?;
-            }
-            inserted.map(|()| failed)
+        let weighed = match (value.cast_exact::<PyBytes>(), open.hooks.bytes_extra) {
+            (Ok(bytes), Some(extra)) => Ok(bytes.as_bytes().len() as u64 + extra),
+            _ => open.hooks.weigh.bind(py).call1((value,)).and_then(|weight| weight.extract()),
+        };
+        let weight = weighed.inspect_err(|_| {
+            open.names.give_up(id);
+            open.names.left(id, address(value));
         })?;
-        match failed {
-            None => Ok(()),
-            Some(error) => Err(error),
+        let heavy = weight > open.target.load(Relaxed);
+        if heavy {
+            open.buffer.slow().watch(&id);
         }
+        // the number is new, so nothing of it is under way and nothing is waited for
+        let inserted = open.buffer.insert_without_evicting(id, Value::new(&open.names, id, value, weight));
+        if let Err(error) = inserted {
+            open.names.give_up(id);
+            open.buffer.slow().unwatch(&id);
+            return Err(raised(&error));
+        }
+        open.release(py, open.names.link(&key, id))?;
+        open.shrink(py)?;
+        let failed = if heavy { open.buffer.slow().unwatch(&id) } else { None };
+        let Some(error) = failed else { return Ok(()) };
+        if open.forgets {
+            open.release(py, open.names.unlink(&key))?;
+        }
+        let error = open.hooks.refused.bind(py).call1((object, error.value(py)))?;
+        Err(PyErr::from_value(error))
     }
 
     fn __delitem__(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let open = self.open()?;
         let key = Self::known(object)?;
-        let removed = object.py().detach(|| open.buffer.remove(&key)).map_err(|error| raised(&error))?;
-        if removed { Ok(()) } else { Err(PyKeyError::new_err(object.clone().unbind())) }
+        match open.names.unlink(&key) {
+            Removed::Nothing => Err(PyKeyError::new_err(object.clone().unbind())),
+            removed => open.release(object.py(), removed),
+        }
     }
 
     fn __contains__(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
         let open = self.open()?;
         let Ok(key) = Key::of(object) else { return Ok(false) };
-        Ok(object.py().detach(|| open.buffer.contains_key(&key)))
+        Ok(open.names.id(&key).is_some())
     }
 
-    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        let open = self.open()?;
-        Ok(py.detach(|| open.buffer.len()))
+    fn __len__(&self) -> PyResult<usize> {
+        Ok(self.open()?.names.len())
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         Ok(self._keys(py, None)?.try_iter()?.into_any())
     }
 
-    /// The keys of a snapshot: all, or those in fast (`True`) or slow memory (`False`).
+    /// The keys of a snapshot, in the order in which their values came: all, or those in fast (`True`) or slow
+    /// memory (`False`).
     #[pyo3(signature = (fast=None))]
     fn _keys<'py>(&self, py: Python<'py>, fast: Option<bool>) -> PyResult<Bound<'py, PyList>> {
         let open = self.open()?;
         let keys = py.detach(|| {
-            let mut keys = Vec::new();
-            open.buffer.for_each_key(&mut |key| keys.push(key.clone()));
+            let mut keys = open.names.all();
             if let Some(fast) = fast {
-                keys.retain(|key| Self::in_fast(open, key) == fast);
+                keys.retain(|(_, id)| Self::in_fast(open, *id) == fast);
             }
             keys
         });
-        let objects: PyResult<Vec<_>> = keys.iter().map(|key| key.object(py)).collect();
+        let objects: PyResult<Vec<_>> = keys.iter().map(|(key, _)| key.object(py)).collect();
         PyList::new(py, objects?)
     }
 
@@ -215,33 +334,37 @@ impl NativeBuffer {
     fn _where(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         let open = self.open()?;
         let Ok(key) = Key::of(object) else { return Ok(None) };
-        Ok(object.py().detach(|| open.buffer.contains_key(&key).then(|| Self::in_fast(open, &key))))
+        Ok(open.names.id(&key).map(|id| Self::in_fast(open, id)))
     }
 
     /// The value of a key, without counting as a use.
     fn peek<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let open = self.open()?;
-        let key = Self::known(object)?;
-        let value = object.py().detach(|| open.buffer.peek(&key)).map_err(|error| raised(&error))?;
-        Ok(value.ok_or_else(|| PyKeyError::new_err(object.clone().unbind()))?.object(object.py()))
+        let (py, key) = (object.py(), Self::known(object)?);
+        let absent = || PyKeyError::new_err(object.clone().unbind());
+        loop {
+            let id = open.names.id(&key).ok_or_else(absent)?;
+            match open.booked(py, || open.buffer.peek(&id))?.map_err(|error| raised(&error))? {
+                Some(value) => return Ok(value.object(py)),
+                None if open.names.id(&key) == Some(id) => return Err(absent()),
+                None => {}
+            }
+        }
     }
 
     /// What a value in fast memory weighs, in bytes.
     fn _weight(&self, object: &Bound<'_, PyAny>) -> PyResult<u64> {
         let open = self.open()?;
-        let key = Self::known(object)?;
-        let value = object
-            .py()
-            .detach(|| Self::in_fast(open, &key).then(|| open.buffer.peek(&key)).transpose())
-            .map_err(|error| raised(&error))?;
-        Ok(value.flatten().ok_or_else(|| PyKeyError::new_err(object.clone().unbind()))?.weight())
+        let absent = || PyKeyError::new_err(object.clone().unbind());
+        let id = open.names.id(&Self::known(object)?).ok_or_else(absent)?;
+        Ok(open.stored_in_fast(object.py(), id)?.ok_or_else(absent)?.weight())
     }
 
     /// The weight that a spilled value had and the bytes of its record.
     fn _stored(&self, object: &Bound<'_, PyAny>) -> PyResult<(u64, u64)> {
         let open = self.open()?;
-        let key = Self::known(object)?;
-        let size = object.py().detach(|| open.buffer.stored_size(&key));
+        let id = open.names.id(&Self::known(object)?);
+        let size = object.py().detach(|| id.and_then(|id| open.buffer.stored_size(&id)));
         let size = size.ok_or_else(|| PyKeyError::new_err(object.clone().unbind()))?;
         Ok((size.memory, size.disk))
     }
@@ -249,7 +372,42 @@ impl NativeBuffer {
     /// Moves one pair from fast to slow memory. What it weighed in bytes, or -1: the pair is still in fast memory
     /// and the problem has been logged. Never raises.
     fn evict(&self, py: Python<'_>) -> i64 {
-        self.open().map_or(-1, |open| py.detach(|| open.buffer.evict()))
+        let evicted = self.open().and_then(|open| open.booked(py, || open.buffer.evict()));
+        evicted.unwrap_or_else(|error| {
+            error.write_unraisable(py, None);
+            -1
+        })
+    }
+
+    /// The target in bytes.
+    #[getter]
+    fn target(&self) -> PyResult<u64> {
+        Ok(self.open()?.target.load(Relaxed))
+    }
+
+    /// Changes the target; values that are too many then are spilled.
+    #[setter]
+    fn set_target(&self, py: Python<'_>, target: u64) -> PyResult<()> {
+        let open = self.open()?;
+        open.target.store(target, Relaxed);
+        py.detach(|| open.buffer.set_target(target));
+        open.shrink(py)
+    }
+
+    /// The keys whose failure to be serialised has been logged.
+    fn _reported<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let keys: PyResult<Vec<_>> = self.open()?.names.reported().iter().map(|key| key.object(py)).collect();
+        PyList::new(py, keys?)
+    }
+
+    /// What the buffer's threads did since this was last asked: the seconds since it began and since it ended,
+    /// and a list of (label, value, unit). `None`: nothing.
+    #[expect(clippy::type_complexity, reason = "a tuple for Python")]
+    fn _behind<'py>(&self, py: Python<'py>) -> PyResult<Option<(f64, f64, Bound<'py, PyList>)>> {
+        let (tally, now) = self.open()?.buffer.slow().take_behind();
+        let Some((began, ended)) = tally.span else { return Ok(None) };
+        let since = |time| now.saturating_sub(time).as_secs_f64();
+        Ok(Some((since(began), since(ended), figures(py, &tally, true)?)))
     }
 
     /// Values and bytes: (in fast memory, their weight, in slow memory, the weight they had, their records).

@@ -9,22 +9,27 @@
 //!         ...
 //! ```
 //!
-//! A Python object is held as an [`Arc`](std::sync::Arc) of a reference to it ([`value`]), so that the table of
+//! A Python object is held as an [`Arc`](std::sync::Arc) of a reference to it (`value`), so that the table of
 //! [`spill_core::Buffer`] clones and moves it without the interpreter's lock. Keys become bytes at the boundary
-//! ([`key`]). [`objects`] is the layer between the buffer and storage: it turns objects into frames and back.
+//! (`key`), and names of values (`names`). `objects` is the layer between the buffer and storage: it turns
+//! objects into frames and back. `leaf` has storage alone, for programs that stack mappings themselves.
 //!
 //! # The interpreter's lock
 //!
-//! It is given up before any lock of ours is taken, and taken again only by [`objects`], where the buffer holds
-//! none. So no Python code runs, and no object dies, while a table is locked.
+//! Whoever holds a lock of ours or of a store never waits for the interpreter's: no Python code runs and no object
+//! dies meanwhile. So a lock may be taken with the interpreter held, which calls do that find their value in fast
+//! memory. Before anything else, which may wait for storage or for another thread, the interpreter is given up.
 
 mod buffer;
 mod error;
 mod fork;
 mod key;
+mod leaf;
 mod memory;
+mod names;
 mod objects;
 mod store;
+mod tally;
 mod value;
 
 use pyo3::prelude::*;
@@ -33,6 +38,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<buffer::NativeBuffer>()?;
+    module.add_class::<leaf::NativeStore>()?;
     module.add_class::<memory::Memory>()?;
     module.add_function(wrap_pyfunction!(fork::forked, module)?)?;
     Ok(())

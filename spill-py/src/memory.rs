@@ -81,11 +81,12 @@ pub(crate) fn snapshot(object: &Bound<'_, PyAny>, pool: &Pool) -> PyResult<Bytes
 
 /// The bytes of an object that nobody can change, not copied.
 pub(crate) fn shared(object: &Bound<'_, PyBytes>) -> Bytes {
-    OUTGOING.keep(Bytes::from_owner(Immutable(Some(object.clone().unbind()), object.as_bytes().into())))
+    OUTGOING.keep(Bytes::from_owner(Immutable(object.clone().unbind(), object.as_bytes().into())))
 }
 
-/// A `bytes` object and where its bytes are.
-struct Immutable(Option<Py<PyBytes>>, std::ptr::NonNull<[u8]>);
+/// A `bytes` object and where its bytes are. Where it is dropped without the interpreter's lock, the object dies
+/// when somebody next takes that: a store may drop it under a lock of its own, and must not wait for another.
+struct Immutable(#[expect(dead_code, reason = "it keeps the bytes")] Py<PyBytes>, std::ptr::NonNull<[u8]>);
 
 // SAFETY: the bytes are never changed and live as long as the object, which any thread may hold.
 unsafe impl Send for Immutable {}
@@ -96,15 +97,6 @@ impl AsRef<[u8]> for Immutable {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the object is held until this is dropped, and its bytes are never changed.
         unsafe { self.1.as_ref() }
-    }
-}
-
-impl Drop for Immutable {
-    fn drop(&mut self) {
-        let mut object = self.0.take();
-        if Python::try_attach(|_| drop(object.take())).is_none() {
-            std::mem::forget(object);
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! It is called where the buffer holds no lock, by threads that gave up the interpreter's, and takes that one for
 //! the codec alone; its own lock is never held meanwhile.
 
-use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,23 +16,17 @@ use spill_core::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::key::Key;
 use crate::memory::{Memory, shared, snapshot};
+use crate::names::{Id, Names};
 use crate::store::Store;
-use crate::value::Value;
+use crate::tally::{self, Step, Tally};
+use crate::value::{Value, address};
 
 /// Frames up to this many bytes are given to Python as a copy, which costs less than an array over them.
 const COPIED: usize = 4096;
 
-thread_local! {
-    /// Whether this thread read storage since it was last asked.
-    static READ: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread read storage since it last asked.
-pub(crate) fn take_read() -> bool {
-    READ.replace(false)
-}
+/// From this weight in bytes on, the time that compression takes is told from that of the disk.
+const TOLD_APART: u64 = 64 << 10;
 
 /// What Python code is called for.
 pub(crate) struct Hooks {
@@ -40,7 +34,7 @@ pub(crate) struct Hooks {
     pub(crate) dumps: Py<PyAny>,
     /// `loads(list of buffers) -> object`
     pub(crate) loads: Py<PyAny>,
-    /// `failed(key, exception)`: a spill failed; logs it.
+    /// `failed(key, exception, first)`: a spill failed, of this value for the first time or again; logs it.
     pub(crate) failed: Py<PyAny>,
 }
 
@@ -49,7 +43,10 @@ pub(crate) struct Objects {
     inner: Store,
     hooks: Hooks,
     pool: Pool,
+    names: Arc<Names>,
     state: Mutex<State>,
+    /// What the threads of the buffer did since they were last asked.
+    behind: Mutex<Tally>,
     clock: SystemClock,
     encode: Meter,
     decode: Meter,
@@ -59,9 +56,9 @@ pub(crate) struct Objects {
 
 #[derive(Default)]
 struct State {
-    records: HashMap<Key, Record>,
-    /// Keys that are being set by a caller who wants to know when they cannot be encoded.
-    watched: HashMap<Key, Option<PyErr>>,
+    records: HashMap<Id, Record>,
+    /// Values that are being set by a caller who wants to know when they cannot be encoded.
+    watched: HashMap<Id, Option<PyErr>>,
 }
 
 /// What is known of a stored value.
@@ -74,12 +71,14 @@ struct Record {
 }
 
 impl Objects {
-    pub(crate) fn new(inner: Store, hooks: Hooks, pool: Pool) -> Self {
+    pub(crate) fn new(inner: Store, hooks: Hooks, names: Arc<Names>, pool: Pool) -> Self {
         Objects {
             inner,
             hooks,
             pool,
+            names,
             state: Mutex::default(),
+            behind: Mutex::default(),
             clock: SystemClock::new(),
             encode: Meter::default(),
             decode: Meter::default(),
@@ -89,13 +88,25 @@ impl Objects {
     }
 
     /// From now on a failure to encode `key` is kept for [`unwatch`](Self::unwatch) and not logged.
-    pub(crate) fn watch(&self, key: &Key) {
-        self.state.lock().watched.insert(key.clone(), None);
+    pub(crate) fn watch(&self, key: &Id) {
+        self.state.lock().watched.insert(*key, None);
     }
 
     /// Ends [`watch`](Self::watch): why `key` could not be encoded, if so.
-    pub(crate) fn unwatch(&self, key: &Key) -> Option<PyErr> {
+    pub(crate) fn unwatch(&self, key: &Id) -> Option<PyErr> {
         self.state.lock().watched.remove(key).flatten()
+    }
+
+    /// What the threads of the buffer did since this was last asked: the tally, and the time now.
+    pub(crate) fn take_behind(&self) -> (Tally, Duration) {
+        (std::mem::take(&mut *self.behind.lock()), self.clock.now())
+    }
+
+    /// Books to the call on this thread, or to what is done behind the callers.
+    fn book(&self, add: impl Fn(&mut Tally)) {
+        if !tally::note(&add) {
+            add(&mut self.behind.lock());
+        }
     }
 
     /// Reads and writes of stored values: how many and how many bytes.
@@ -105,7 +116,7 @@ impl Objects {
 
     /// A value whose copy was written earlier is about to leave: writes it again where it was changed in place
     /// since.
-    pub(crate) fn recheck(&self, key: &Key, value: &Value) -> Result<()> {
+    pub(crate) fn recheck(&self, key: &Id, value: &Value) -> Result<()> {
         let known = {
             let mut state = self.state.lock();
             let Some(record) = state.records.get_mut(key) else { return Ok(()) };
@@ -125,25 +136,37 @@ impl Objects {
         Ok(())
     }
 
-    fn put(&self, key: &Key, value: &Value, frames: Frames, hash: u128) -> Result<()> {
-        if let Err(error) = self.inner.insert(key.clone(), frames.with_weight(value.weight())) {
+    fn put(&self, key: &Id, value: &Value, frames: Frames, hash: u128) -> Result<()> {
+        let told = value.weight() >= TOLD_APART;
+        let before = if told { self.inner.stats().compress.time } else { Duration::ZERO };
+        let began = self.clock.now();
+        if let Err(error) = self.inner.insert(*key, frames.with_weight(value.weight())) {
             Python::attach(|py| self.report(py, key, &crate::error::raised(&error)));
             return Err(error);
         }
+        let ended = self.clock.now();
+        let compress = if told { self.inner.stats().compress.time.saturating_sub(before) } else { before };
+        let compressed = ended.min(began + compress);
         let bytes = self.inner.stored_size(key).map_or(0, |size| size.disk);
         self.write.add(1, bytes, Duration::ZERO);
+        self.book(|tally| {
+            tally.add(Step::Compress, began, compressed);
+            tally.add(Step::DiskWrite, compressed, ended);
+            tally.written.0 += 1;
+            tally.written.1 += bytes;
+        });
         self.note(key, value, hash, true);
         Ok(())
     }
 
-    fn note(&self, key: &Key, value: &Value, hash: u128, fresh: bool) {
+    fn note(&self, key: &Id, value: &Value, hash: u128, fresh: bool) {
         let weak = Python::attach(|py| PyWeakrefReference::new(&value.object(py)).ok().map(Bound::unbind));
-        let old = self.state.lock().records.insert(key.clone(), Record { hash, fresh, weak });
+        let old = self.state.lock().records.insert(*key, Record { hash, fresh, weak });
         drop(old); // with the lock given back
     }
 
     /// The frames of `value`. Why there are none is logged, or kept for who watches.
-    fn encoded(&self, key: &Key, value: &Value) -> Result<Frames> {
+    fn encoded(&self, key: &Id, value: &Value) -> Result<Frames> {
         let start = self.clock.now();
         let encoded = Python::attach(|py| {
             self.encode(py, value).map_err(|error| {
@@ -158,12 +181,15 @@ impl Objects {
                 Error::codec("python", text)
             })
         });
-        self.encode.add(1, value.weight(), self.clock.now().saturating_sub(start));
+        let now = self.clock.now();
+        self.encode.add(1, value.weight(), now.saturating_sub(start));
+        self.book(|tally| tally.add(Step::Serialize, start, now));
         encoded
     }
 
-    fn report(&self, py: Python<'_>, key: &Key, error: &PyErr) {
-        let told = key.object(py).and_then(|key| self.hooks.failed.call1(py, (key, error.value(py))));
+    fn report(&self, py: Python<'_>, key: &Id, error: &PyErr) {
+        let Some((key, first)) = self.names.report(*key) else { return };
+        let told = key.object(py).and_then(|key| self.hooks.failed.call1(py, (key, error.value(py), first)));
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }
@@ -188,7 +214,7 @@ impl Objects {
         Ok(frames.into())
     }
 
-    fn decode(&self, frames: Frames) -> Result<Value> {
+    fn decode(&self, key: &Id, frames: Frames) -> Result<Value> {
         let weight = frames.weight();
         let start = self.clock.now();
         let decoded = Python::attach(|py| {
@@ -207,22 +233,29 @@ impl Objects {
                 }
                 [] => return Err(pyo3::exceptions::PyTypeError::new_err("no frames")),
             };
-            Ok(Value::new(&object, weight))
+            Ok(self.value(key, &object, weight))
         });
-        self.decode.add(1, weight, self.clock.now().saturating_sub(start));
+        let now = self.clock.now();
+        self.decode.add(1, weight, now.saturating_sub(start));
+        self.book(|tally| tally.add(Step::Deserialize, start, now));
         decoded.map_err(|error: PyErr| Error::codec("python", error.to_string()))
     }
 
     /// The object of a stored value, should somebody keep it alive.
-    fn alive(&self, key: &Key) -> Option<Value> {
+    fn alive(&self, key: &Id) -> Option<Value> {
         let weight = self.inner.stored_size(key)?.memory; // storage has a lock: before the interpreter's
         Python::attach(|py| {
             let weak = self.state.lock().records.get(key)?.weak.as_ref()?.clone_ref(py);
-            weak.bind(py).upgrade().map(|object| Value::new(&object, weight))
+            weak.bind(py).upgrade().map(|object| self.value(key, &object, weight))
         })
     }
 
-    fn forget(&self, key: &Key) {
+    fn value(&self, key: &Id, object: &Bound<'_, PyAny>, weight: u64) -> Value {
+        self.names.arrived(*key, address(object));
+        Value::new(&self.names, *key, object, weight)
+    }
+
+    fn forget(&self, key: &Id) {
         let record = self.state.lock().records.remove(key);
         drop(record);
     }
@@ -238,50 +271,63 @@ fn hash(frames: &Frames) -> u128 {
     hasher.digest128()
 }
 
-impl MutableMapping<Key, Value> for Objects {
-    fn get(&self, key: &Key) -> Result<Option<Value>> {
-        READ.set(true);
+impl MutableMapping<Id, Value> for Objects {
+    fn get(&self, key: &Id) -> Result<Option<Value>> {
         if let Some(value) = self.alive(key) {
             return Ok(Some(value));
         }
-        let bytes = self.inner.stored_size(key).map_or(0, |size| size.disk);
+        let size = self.inner.stored_size(key);
+        let bytes = size.map_or(0, |size| size.disk);
+        let told = size.is_some_and(|size| size.memory >= TOLD_APART);
+        let before = if told { self.inner.stats().decompress.time } else { Duration::ZERO };
+        let began = self.clock.now();
         let Some(frames) = self.inner.get(key)? else { return Ok(None) };
+        let ended = self.clock.now();
+        let decompress =
+            if told { self.inner.stats().decompress.time.saturating_sub(before) } else { before };
+        let read = began.max(ended.saturating_sub(decompress));
         self.read.add(1, bytes, Duration::ZERO);
-        let value = self.decode(frames)?;
+        self.book(|tally| {
+            tally.add(Step::DiskRead, began, read);
+            tally.add(Step::Decompress, read, ended);
+            tally.read.0 += 1;
+            tally.read.1 += bytes;
+        });
+        let value = self.decode(key, frames)?;
         let hash = self.state.lock().records.get(key).map(|record| record.hash);
         if let Some(hash) = hash {
             self.note(key, &value, hash, false);
         }
         Ok(Some(value))
     }
-    fn insert(&self, key: Key, value: Value) -> Result<()> {
+    fn insert(&self, key: Id, value: Value) -> Result<()> {
         let frames = self.encoded(&key, &value)?;
         let hash = hash(&frames);
         self.put(&key, &value, frames, hash)
     }
-    fn remove(&self, key: &Key) -> Result<bool> {
+    fn remove(&self, key: &Id) -> Result<bool> {
         let removed = self.inner.remove(key)?;
         self.forget(key);
         Ok(removed)
     }
     /// A value that cannot be decoded stays.
-    fn take(&self, key: &Key) -> Result<Option<Value>> {
+    fn take(&self, key: &Id) -> Result<Option<Value>> {
         let Some(value) = self.get(key)? else { return Ok(None) };
         Ok(self.remove(key)?.then_some(value))
     }
-    fn contains_key(&self, key: &Key) -> bool {
+    fn contains_key(&self, key: &Id) -> bool {
         self.inner.contains_key(key)
     }
     fn len(&self) -> usize {
         self.inner.len()
     }
-    fn for_each_key(&self, f: &mut dyn FnMut(&Key)) {
+    fn for_each_key(&self, f: &mut dyn FnMut(&Id)) {
         self.inner.for_each_key(f);
     }
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
-    fn stored_size(&self, key: &Key) -> Option<SpilledSize> {
+    fn stored_size(&self, key: &Id) -> Option<SpilledSize> {
         self.inner.stored_size(key)
     }
     fn stats(&self) -> Stats {

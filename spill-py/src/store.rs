@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use spill_compress::{Compress, Compression};
-use spill_core::{ErrorKind, Frames, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
+use spill_core::{ErrorKind, Frames, Key, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
 use crate::error::raised;
-use crate::key::Key;
+use crate::names::Id;
 
 /// Storage of frames, whatever it is made of.
-pub(crate) type Store = Arc<dyn MutableMapping<Key, Frames>>;
+pub(crate) type Store = Arc<dyn MutableMapping<Id, Frames>>;
 
 /// Opens segment files under `directory`, or under the temporary directory of the operating system.
 pub(crate) fn open(
@@ -32,16 +32,16 @@ pub(crate) fn open(
 
 /// Refuses what would take the stored bytes above a limit (PARITY B04). Writes that race may pass it by one
 /// value each.
-struct Capped<M> {
-    inner: M,
-    limit: Option<u64>,
+pub(crate) struct Capped<M> {
+    pub(crate) inner: M,
+    pub(crate) limit: Option<u64>,
 }
 
-impl<M: MutableMapping<Key, Frames>> MutableMapping<Key, Frames> for Capped<M> {
-    fn get(&self, key: &Key) -> Result<Option<Frames>> {
+impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Capped<M> {
+    fn get(&self, key: &K) -> Result<Option<Frames>> {
         self.inner.get(key)
     }
-    fn insert(&self, key: Key, value: Frames) -> Result<()> {
+    fn insert(&self, key: K, value: Frames) -> Result<()> {
         if let Some(limit) = self.limit {
             let old = self.inner.stored_size(&key).map_or(0, |size| size.disk);
             let used = self.inner.usage().spilled.disk.saturating_sub(old);
@@ -53,25 +53,25 @@ impl<M: MutableMapping<Key, Frames>> MutableMapping<Key, Frames> for Capped<M> {
         }
         self.inner.insert(key, value)
     }
-    fn remove(&self, key: &Key) -> Result<bool> {
+    fn remove(&self, key: &K) -> Result<bool> {
         self.inner.remove(key)
     }
-    fn take(&self, key: &Key) -> Result<Option<Frames>> {
+    fn take(&self, key: &K) -> Result<Option<Frames>> {
         self.inner.take(key)
     }
-    fn contains_key(&self, key: &Key) -> bool {
+    fn contains_key(&self, key: &K) -> bool {
         self.inner.contains_key(key)
     }
     fn len(&self) -> usize {
         self.inner.len()
     }
-    fn for_each_key(&self, f: &mut dyn FnMut(&Key)) {
+    fn for_each_key(&self, f: &mut dyn FnMut(&K)) {
         self.inner.for_each_key(f);
     }
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
-    fn stored_size(&self, key: &Key) -> Option<SpilledSize> {
+    fn stored_size(&self, key: &K) -> Option<SpilledSize> {
         self.inner.stored_size(key)
     }
     fn stats(&self) -> Stats {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
+use crate::names::{Id, Names};
+
 /// An object in the buffer. Cloning needs no interpreter.
 #[derive(Clone)]
 pub(crate) struct Value(Arc<Held>);
@@ -13,13 +15,16 @@ struct Held {
     object: Option<Py<PyAny>>,
     weight: u64,
     immutable: bool,
+    id: Id,
+    names: Arc<Names>,
 }
 
 impl Value {
-    /// `object`, which weighs `weight` bytes.
-    pub(crate) fn new(object: &Bound<'_, PyAny>, weight: u64) -> Self {
+    /// `object`, the value `id`, which weighs `weight` bytes. `names` knows where it is.
+    pub(crate) fn new(names: &Arc<Names>, id: Id, object: &Bound<'_, PyAny>, weight: u64) -> Self {
         let immutable = object.is_exact_instance_of::<PyBytes>() || object.is_exact_instance_of::<PyString>();
-        Value(Arc::new(Held { object: Some(object.clone().unbind()), weight, immutable }))
+        let object = Some(object.clone().unbind());
+        Value(Arc::new(Held { object, weight, immutable, id, names: Arc::clone(names) }))
     }
 
     /// The object.
@@ -41,11 +46,17 @@ impl Value {
     }
 }
 
+/// Where an object is, while somebody holds it.
+pub(crate) fn address(object: &Bound<'_, PyAny>) -> usize {
+    object.as_ptr().addr()
+}
+
 impl Drop for Held {
     /// An object dies here and now, whichever thread drops it, so that evicting frees its memory at once. While
     /// the interpreter shuts down it is left to it.
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
+            self.names.left(self.id, object.as_ptr().addr());
             let mut object = Some(object);
             if Python::try_attach(|_| drop(object.take())).is_none() {
                 std::mem::forget(object);

@@ -12,6 +12,7 @@ const SIBLINGS: &[(&str, Option<&[&str]>)] = &[
     ("spill-disk", Some(&["spill-core"])),
     ("spill-object", Some(&["spill-core"])),
     ("spill-worker", Some(&["spill-core"])),
+    ("spill-dashboard", Some(&["spill-core", "spill-worker"])),
     ("spill-py", None),
     ("overspill", None),
     ("xtask", Some(&[])),

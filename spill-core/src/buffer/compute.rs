@@ -108,7 +108,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             let source = state.begin_read(i);
             drop(state);
             let read = self.read_from(i, source, |source| self.fetch_weighed(source, key, Reading::Use))?;
-            let Some(Read { mut state, result: (value, weight), .. }) = read else { continue };
+            let Some(Read { mut state, result: (value, weight) }) = read else { continue };
             // the read goes on as Updating; its waiters look again and wait for that
             _ = state.begin_update(i);
             state.wake(i, Landing::StartOver);

@@ -19,11 +19,10 @@ pub(super) enum Reading {
     Peek,
 }
 
-/// A Reading flight that went well. It is not ended yet; what came of the read was taken from this memory.
+/// A Reading flight that went well and is not ended yet.
 pub(super) struct Read<'a, K, V, T> {
     pub(super) state: MutexGuard<'a, State<K, V>>,
     pub(super) result: T,
-    source: Memory,
 }
 
 impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
@@ -128,7 +127,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                     self.end_in(state, i, Landing::StartOver);
                     return Ok(None);
                 }
-                Ok(result) => return Ok(Some(Read { state, result, source })),
+                Ok(result) => return Ok(Some(Read { state, result })),
                 Err(error) if source == Memory::Fast && slow == CopyState::Clean => {
                     drop(state);
                     self.failed("reading a value from fast memory", &error);
@@ -146,11 +145,12 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// Does and ends a Reading flight. `None`: it was superseded, start over.
     fn read_back(&self, i: u32, key: &K, source: Memory, reading: Reading) -> Result<Option<V>> {
         let read = self.read_from(i, source, |source| self.fetch_weighed(source, key, reading))?;
-        let Some(Read { mut state, result: (value, weight), source }) = read else { return Ok(None) };
-        if source == Memory::Fast && reading == Reading::Use {
+        let Some(Read { mut state, result: (value, weight) }) = read else { return Ok(None) };
+        let stored = state.slot(i).fast == CopyState::Clean;
+        if stored && reading == Reading::Use {
             state.table.touch(i);
         }
-        if reading == Reading::Peek || weight > state.target || state.slot(i).fast == CopyState::Clean {
+        if stored || reading == Reading::Peek || weight > state.target {
             self.end_in(state, i, Landing::Served(value.clone()));
             return Ok(Some(value));
         }
@@ -211,7 +211,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             let source = state.begin_read(i);
             drop(state);
             let read = self.read_from(i, source, |source| self.fetch(source, key, Reading::Use))?;
-            let Some(Read { mut state, result: value, .. }) = read else { continue };
+            let Some(Read { mut state, result: value }) = read else { continue };
             // the read goes on as a write: the value is gone from the mapping in this moment (R5)
             _ = state.change(i, |slot| slot.write(None, 0));
             state.len -= 1;

@@ -33,11 +33,22 @@ pub(crate) struct Store {
     pairs: Mutex<BTreeMap<u64, Val>>,
     /// The most that the values may weigh.
     limit: AtomicU64,
+    /// Whether a record takes what its value weighs.
+    even: bool,
 }
 
 impl Store {
     pub(crate) fn new() -> Self {
-        Store { pairs: Mutex::default(), limit: AtomicU64::new(u64::MAX) }
+        Store { pairs: Mutex::default(), limit: AtomicU64::new(u64::MAX), even: false }
+    }
+
+    /// One whose records take what their values weigh.
+    pub(crate) fn even() -> Self {
+        Store { even: true, ..Self::new() }
+    }
+
+    fn size(&self, value: Val) -> SpilledSize {
+        if self.even { even_record(value) } else { record(value) }
     }
 
     pub(crate) fn set_limit(&self, bytes: u64) {
@@ -53,6 +64,10 @@ impl Store {
 /// The two sizes of a stored value; they differ, so that a test sees which one it got.
 pub(crate) fn record(value: Val) -> SpilledSize {
     SpilledSize { memory: value.weight, disk: value.weight / 2 + 16 }
+}
+
+pub(crate) fn even_record(value: Val) -> SpilledSize {
+    SpilledSize { memory: value.weight, disk: value.weight }
 }
 
 /// The sizes of several stored values.
@@ -93,10 +108,12 @@ impl MutableMapping<u64, Val> for Store {
     }
     fn usage(&self) -> Usage {
         let pairs = locked(&self.pairs);
-        Usage { count: pairs.len(), spilled: records(pairs.values().copied()), ..Usage::default() }
+        let spilled =
+            pairs.values().map(|value| self.size(*value)).fold(SpilledSize::default(), |a, b| a + b);
+        Usage { count: pairs.len(), spilled, ..Usage::default() }
     }
     fn stored_size(&self, key: &u64) -> Option<SpilledSize> {
-        self.held(*key).map(record)
+        self.held(*key).map(|value| self.size(value))
     }
 }
 
@@ -105,6 +122,11 @@ pub(crate) type Buf = Buffer<u64, Val, Slow>;
 
 pub(crate) fn slow() -> Slow {
     Faulty::new(Store::new())
+}
+
+/// Storage whose records take what their values weigh.
+pub(crate) fn even() -> Slow {
+    Faulty::new(Store::even())
 }
 
 /// Settings for values that weigh what they say.

@@ -30,8 +30,26 @@ impl SegmentsConfig {
     /// The defaults: files of 64 MiB in this workspace, by way of its `Io`, and a stage of 2 MiB.
     #[must_use]
     pub fn new(workspace: Workspace) -> Self {
+        Self::across(vec![workspace])
+    }
+
+    /// As [`new`](Self::new), over several workspaces, each best on a device of its own. Files are spread by the
+    /// room that each device has. Where one fails (it is removed, read-only, full or broken), writes go to the others, and it is asked
+    /// again after a second, then ever later up to a minute, until it works. What was written there before is read
+    /// from there.
+    ///
+    /// ```
+    /// use spill_disk::{Segments, SegmentsConfig, Workspace};
+    ///
+    /// # let (one, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    /// let workspaces = Workspace::open_all(&[one.path(), other.path()])?;
+    /// let segments: Segments<u64> = Segments::open(SegmentsConfig::across(workspaces))?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn across(workspaces: Vec<Workspace>) -> Self {
         SegmentsConfig {
-            workspaces: vec![workspace],
+            workspaces,
             segment_bytes: 64 << 20,
             quota: u64::MAX,
             stage_bytes: 2 << 20,
@@ -39,15 +57,6 @@ impl SegmentsConfig {
             pool: Pool::default(),
             clock: Arc::new(SystemClock::new()),
         }
-    }
-
-    /// Another workspace beside the first, best on another device. Files are spread by the room that each device
-    /// has. Where one fails (it is removed, read-only, full or broken), writes go to the others, and it is asked
-    /// again after a second, then ever later up to a minute, until it works.
-    #[must_use]
-    pub fn and(mut self, workspace: Workspace) -> Self {
-        self.workspaces.push(workspace);
-        self
     }
 
     /// The most bytes that the files may take, in all workspaces together; without it, what the devices have. A
@@ -102,6 +111,9 @@ impl SegmentsConfig {
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        if self.workspaces.is_empty() {
+            return Err(Error::config("workspaces", "none", "one or more"));
+        }
         if (1..=LONGEST).contains(&self.segment_bytes) {
             return Ok(());
         }

@@ -196,8 +196,16 @@ impl Health {
     }
 }
 
+/// Room on the device of a workspace; one that was removed behind our back is made again.
 fn free(workspace: &Workspace) -> io::Result<u64> {
-    Ok(workspace.io().space(workspace.path())?.free)
+    let space = || workspace.io().space(workspace.path());
+    match space() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            workspace.restore()?;
+            Ok(space()?.free)
+        }
+        found => Ok(found?.free),
+    }
 }
 
 /// Creates a file in the workspace; one that was removed behind our back is made again.

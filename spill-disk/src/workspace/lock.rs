@@ -5,8 +5,8 @@
 //! directory, and its maker notices: it gets the lock neither of a file that the purger holds nor of one
 //! that its path no longer names ([`Io::try_lock`](crate::io::Io::try_lock) promises the second), and makes
 //! another directory. Once the maker holds the lock, no purger can get it. So the maker waits for nobody, and a
-//! crash at any step leaves either a directory that the next purge removes, or an empty one without a lock file,
-//! which nobody touches.
+//! crash at any step leaves a directory that the next purge removes: one that is empty, without a lock file, is
+//! removed as such, and its maker, if it lives, notices just so.
 
 use std::io;
 use std::path::Path;
@@ -35,6 +35,28 @@ pub(super) fn create(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn
         Err(error) => {
             // What fails here is a full or foreign device; the first error is the one to tell.
             let _ = io.remove_dir_all(directory);
+            Err(error)
+        }
+    }
+}
+
+/// In a workspace without a lock, so that its directory is never empty: a purge takes empty ones for dead.
+const UNLOCKED: &str = "overspill.unlocked";
+
+/// Stands for the lock of a workspace that has none.
+struct Unlocked;
+impl Lock for Unlocked {}
+
+/// Creates the directory without a lock. `None` when its name is taken, or a purger took it meanwhile.
+pub(super) fn unlocked(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+    match io.create_dir(directory).and_then(|()| io.create(&directory.join(UNLOCKED))) {
+        Ok(_) => Ok(Some(Box::new(Unlocked))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+            Ok(None)
+        }
+        Err(error) => {
+            // Only an empty one goes: it is ours, or nobody's.
+            let _ = io.remove_dir(directory);
             Err(error)
         }
     }

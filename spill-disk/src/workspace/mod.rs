@@ -1,5 +1,6 @@
 //! The private directory that one owner of files has for its lifetime.
 
+mod config;
 mod lock;
 mod purge;
 
@@ -10,8 +11,9 @@ use std::sync::{Arc, Once};
 use parking_lot::Mutex;
 use spill_core::{Error, Result};
 
-use crate::io::{Io, Lock, RealIo};
+use crate::io::{Io, Lock};
 
+pub use config::WorkspaceConfig;
 pub use purge::{Purged, purge};
 
 /// What the names of all workspaces begin with.
@@ -49,12 +51,12 @@ pub struct Workspace {
 impl Workspace {
     /// A workspace under `parent`, which is created if it is missing, or under the operating system's
     /// temporary directory (`TMPDIR`). Where that one lives in main memory, spilling to it would free
-    /// nothing: `/var/tmp` is taken instead, with a warning.
+    /// nothing: `/var/tmp` is taken instead, with a warning. [`WorkspaceConfig`] sets more.
     ///
     /// # Errors
     /// [`Io`](spill_core::ErrorKind::Io) naming the directory, when it cannot be created or written.
     pub fn open(parent: Option<&Path>) -> Result<Self> {
-        Self::open_with(Arc::new(RealIo), parent)
+        WorkspaceConfig::new(parent).open()
     }
 
     /// As [`open`](Self::open), by way of another `io`.
@@ -62,24 +64,51 @@ impl Workspace {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(io: Arc<dyn Io>, parent: Option<&Path>) -> Result<Self> {
+        WorkspaceConfig::new(parent).io(io).open()
+    }
+
+    /// A workspace for each of these directories, on as many devices as there are: see
+    /// [`SegmentsConfig::across`](crate::SegmentsConfig::across). A directory in which none can be made is passed by
+    /// with a warning, as long as there is one in which it can.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), when there is none; `Config` when no directory is named.
+    pub fn open_all(parents: &[impl AsRef<Path>]) -> Result<Vec<Self>> {
+        let mut first = None;
+        let mut opened = Vec::with_capacity(parents.len());
+        for parent in parents {
+            match Self::open(Some(parent.as_ref())) {
+                Ok(workspace) => opened.push(workspace),
+                Err(error) => {
+                    tracing::warn!(%error, "a directory for spilled data is not used");
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        if opened.is_empty() {
+            return Err(first.unwrap_or_else(|| Error::config("directories", "", "one directory or more")));
+        }
+        Ok(opened)
+    }
+
+    /// Under `parent`, or by the rules for none.
+    fn make(config: &WorkspaceConfig, parent: Option<PathBuf>) -> Result<Self> {
+        let io = Arc::clone(&config.io);
         let parent = match parent {
-            Some(parent) => prepared(&*io, parent.to_owned())?,
+            Some(parent) => prepared(&*io, parent)?,
             None => on_a_disk(&*io, std::env::temp_dir())?,
         };
-        match purge(&*io, &parent) {
-            Ok(purged) if purged.removed.is_empty() => {}
-            Ok(purged) => tracing::info!(
-                directory = %parent.display(), removed = purged.removed.len(),
-                "removed what dead processes left behind"
-            ),
-            Err(error) => tracing::warn!(%error, "leftovers of dead processes could not be looked for"),
+        check_device(&*io, &parent, config.on_disk_only)?;
+        if config.locked {
+            purge_at_start(&*io, &parent);
         }
         loop {
             // Other processes may have the same number (containers that share a directory), so a name that
             // is taken is passed by.
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
             let path = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
-            if let Some(lock) = lock::create(&*io, &path).map_err(|source| {
+            let made = if config.locked { lock::create(&*io, &path) } else { lock::unlocked(&*io, &path) };
+            if let Some(lock) = made.map_err(|source| {
                 Error::io("make a workspace (it needs a writable directory) at", &path, source)
             })? {
                 return Ok(Workspace { io, path, lock: Mutex::new(Some(lock)) });
@@ -142,6 +171,17 @@ impl std::fmt::Debug for Workspace {
     }
 }
 
+fn purge_at_start(io: &dyn Io, parent: &Path) {
+    match purge(io, parent) {
+        Ok(purged) if purged.removed.is_empty() => {}
+        Ok(purged) => tracing::info!(
+            directory = %parent.display(), removed = purged.removed.len(),
+            "removed what dead processes left behind"
+        ),
+        Err(error) => tracing::warn!(%error, "leftovers of dead processes could not be looked for"),
+    }
+}
+
 fn prepared(io: &dyn Io, directory: PathBuf) -> Result<PathBuf> {
     match io.create_dir_all(&directory) {
         Ok(()) => Ok(directory),
@@ -157,13 +197,12 @@ fn prepared(io: &dyn Io, directory: PathBuf) -> Result<PathBuf> {
 fn on_a_disk(io: &dyn Io, temporary: PathBuf) -> Result<PathBuf> {
     static WARNED: Once = Once::new();
     let temporary = prepared(io, temporary)?;
-    let in_memory = |directory: &Path| io.space(directory).is_ok_and(|space| space.in_memory);
-    if !in_memory(&temporary) {
+    if !is_in_memory(io, &temporary) {
         return Ok(temporary);
     }
     let chosen = match prepared(io, PathBuf::from(ON_DISK)) {
-        Ok(on_disk) if !in_memory(&on_disk) => on_disk,
-        _ => temporary.clone(),
+        Ok(on_disk) if !is_in_memory(io, &on_disk) => on_disk,
+        _ => return Ok(temporary),
     };
     WARNED.call_once(|| {
         tracing::warn!(
@@ -173,6 +212,28 @@ fn on_a_disk(io: &dyn Io, temporary: PathBuf) -> Result<PathBuf> {
         );
     });
     Ok(chosen)
+}
+
+/// One that cannot be asked is taken for a disk: what is wrong with it shows when it is written.
+fn is_in_memory(io: &dyn Io, directory: &Path) -> bool {
+    io.space(directory).is_ok_and(|space| space.in_memory)
+}
+
+/// Warns of a directory in main memory, or refuses it.
+fn check_device(io: &dyn Io, directory: &Path, on_disk_only: bool) -> Result<()> {
+    if !is_in_memory(io, directory) {
+        return Ok(());
+    }
+    if on_disk_only {
+        let expected =
+            "a directory on a disk: it lives in main memory (tmpfs or ramfs), where spilling frees nothing";
+        return Err(Error::config("directory", directory.display(), expected));
+    }
+    tracing::warn!(
+        directory = %directory.display(),
+        "this directory lives in main memory (tmpfs or ramfs), where spilling frees nothing; name one on a disk"
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -189,5 +250,19 @@ mod tests {
         assert_eq!(on_a_disk(&io, "/tmp".into()).unwrap(), Path::new(ON_DISK));
         io.pretend_tmpfs(Path::new(ON_DISK));
         assert_eq!(on_a_disk(&io, "/tmp".into()).unwrap(), Path::new("/tmp"));
+    }
+
+    #[test]
+    fn a_directory_in_memory_is_refused_where_that_is_asked_for() {
+        let io = Arc::new(MemoryIo::new());
+        let config = || WorkspaceConfig::new(Some(Path::new("/dev/shm"))).io(io.clone());
+        assert!(config().on_disk_only(true).open().is_ok());
+        io.pretend_tmpfs(Path::new("/dev/shm"));
+        assert!(config().open().is_ok(), "with a warning");
+        let error = config().on_disk_only(true).open().unwrap_err();
+        let spill_core::ErrorKind::Config { key, value, expected } = error.kind() else { panic!("{error}") };
+        assert_eq!((&**key, &**value), ("directory", "/dev/shm"));
+        assert!(expected.contains("on a disk") && expected.contains("tmpfs"), "{expected}");
+        assert_eq!(io.list(Path::new("/dev/shm")).unwrap().len(), 0, "nothing is left there");
     }
 }

@@ -20,7 +20,8 @@ pub struct Purged {
 }
 
 /// Removes the workspaces under `parent` whose owner is dead. Only directories named as workspaces are that
-/// hold a workspace's lock file are looked at, and no link is followed.
+/// hold a workspace's lock file are looked at, and no link is followed. One that is empty, without a lock file, goes
+/// too: its maker died before the file was there, or finds that the directory is gone and makes another.
 ///
 /// One process purges at a time (a lock file in `parent`, one for each user); where one does already, this
 /// returns at once.
@@ -85,7 +86,22 @@ fn remove_if_dead(io: &dyn Io, directory: &Path) -> io::Result<bool> {
     match io.try_lock(&directory.join(lock::NAME)) {
         Ok(Some(_held)) => lock::remove(io, directory).map(|()| true),
         Ok(None) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_full_name(directory) => {
+            match io.remove_dir(directory) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+                Err(error) => Err(error),
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the directory's name is one that a workspace gets: nobody else's empty directory is removed.
+fn is_full_name(directory: &Path) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let name = directory.file_name().and_then(|name| name.to_str());
+    let numbers = name.and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split_once('-'));
+    numbers.is_some_and(|(process, count)| number(process) && number(count))
 }

@@ -38,7 +38,7 @@ fn files_take(io: &MemoryIo) -> u64 {
     segment_files(io).iter().map(|(_, file)| file.len() as u64).sum()
 }
 
-/// W04 beside the disk: the quota is kept to the byte, and its error says what is used, allowed and free.
+/// The quota is kept to the byte, and its error says what is used, allowed and free.
 #[test]
 fn a_quota_is_never_passed_and_its_error_names_everything() {
     let io = MemoryIo::limited(100 << 20);
@@ -128,7 +128,7 @@ fn what_was_written_of_a_value_without_room_is_cut_off() {
     assert_same(&segments.get(&3).unwrap().unwrap(), &value(3, 150_000));
 }
 
-/// S35, U04: on a full device `evict` gives -1 with the pair kept, clean copies make room first, and once there is
+/// S35: on a full device `evict` gives -1 with the pair kept, clean copies make room first, and once there is
 /// room it works by itself.
 pub(crate) fn evict_over_a_full_device(segments: Segments<u64>, free_room: impl FnOnce()) {
     let builder = BufferBuilder::new().target(64 * LEN as u64);
@@ -200,7 +200,7 @@ fn clean_copies_make_room_first() {
 
 fn two(io: [&MemoryIo; 2]) -> Segments<u64> {
     let open = |io: &MemoryIo| Workspace::open_with(Arc::new(io.clone()), Some(Path::new(PARENT))).unwrap();
-    let config = SegmentsConfig::new(open(io[0])).and(open(io[1]));
+    let config = SegmentsConfig::across(vec![open(io[0]), open(io[1])]);
     Segments::open(config.segment_bytes(SEGMENT).stage_bytes(16 << 10).compactor(false)).unwrap()
 }
 

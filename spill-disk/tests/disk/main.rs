@@ -4,6 +4,7 @@
 
 mod common;
 mod corruption;
+mod directories;
 mod faults;
 mod files;
 mod files_damage;

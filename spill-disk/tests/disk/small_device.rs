@@ -21,7 +21,8 @@ const SEGMENT: u64 = 1 << 20;
 
 fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("{program} could not be run: {error}"));
+    assert!(output.is_ok(), "{program} could not be run: {output:?}");
+    let output = output.unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -50,7 +51,8 @@ fn in_a_namespace_of_its_own(kind: &str, test: &str) {
         .args(["--exact", &format!("small_device::{test}"), "--nocapture"])
         .env(KIND, kind)
         .output();
-    let output = output.unwrap_or_else(|error| panic!("`unshare` of util-linux is needed: {error}"));
+    assert!(output.is_ok(), "`unshare` of util-linux is needed: {output:?}");
+    let output = output.unwrap();
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(

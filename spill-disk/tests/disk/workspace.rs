@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use spill_core::MutableMapping;
 use spill_disk::io::{Io, RealIo};
-use spill_disk::{Segments, SegmentsConfig, Workspace, purge};
+use spill_disk::{Segments, SegmentsConfig, Workspace, WorkspaceConfig, purge};
 
 use crate::common::value;
 
@@ -29,7 +29,11 @@ fn child_that_holds_a_workspace() {
 }
 
 fn child(parent: &Path) -> (std::process::Child, PathBuf) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    started(Command::new(std::env::current_exe().unwrap()), parent)
+}
+
+fn started(mut command: Command, parent: &Path) -> (std::process::Child, PathBuf) {
+    let mut child = command
         .args(["--exact", "workspace::child_that_holds_a_workspace", "--nocapture"])
         .env(CHILD, parent)
         .stdin(Stdio::piped())
@@ -87,6 +91,108 @@ fn a_held_purge_lock_means_that_somebody_else_purges() {
     assert!(!dead.exists() && ours.path().exists());
     assert_ne!(ours.path(), other.path());
     assert!(!lock.exists(), "whoever purged takes its lock along");
+}
+
+/// Its maker died before the lock file was there.
+#[test]
+fn an_empty_directory_of_a_workspace_is_purged() {
+    let parent = tempfile::tempdir().unwrap();
+    for name in ["overspill-12-0", "overspill-results", "overspill-12-", "overspill-a-1", "overspill-1-2-3"] {
+        fs::create_dir(parent.path().join(name)).unwrap();
+    }
+    let purged = purge(&RealIo, parent.path()).unwrap();
+    assert_eq!(purged.removed, [parent.path().join("overspill-12-0")]);
+    assert_eq!(purged.kept, 4);
+}
+
+/// Process numbers are used again, and two containers that share a volume have the same ones: a lock is no number.
+#[test]
+fn a_workspace_of_another_with_our_process_number_stays_or_goes_by_its_lock() {
+    let parent = tempfile::tempdir().unwrap();
+    let ours = Workspace::open(Some(parent.path())).unwrap();
+    let name = ours.path().file_name().unwrap().to_str().unwrap();
+    let count: u64 = name.rsplit_once('-').unwrap().1.parse().unwrap();
+    // The next names that this process will try: one of the living, one of the dead.
+    let make = |count: u64| {
+        let path = parent.path().join(format!("overspill-{}-{count}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("overspill.lock"), "").unwrap();
+        fs::write(path.join("segment-0.spill"), "data").unwrap();
+        path
+    };
+    let mut living = Vec::new();
+    let mut dead = Vec::new();
+    for n in count + 1..count + 40 {
+        if n % 2 == 0 { living.push(make(n)) } else { dead.push(make(n)) }
+    }
+    let locks: Vec<_> =
+        living.iter().map(|path| RealIo.try_lock(&path.join("overspill.lock")).unwrap().unwrap()).collect();
+    let next = Workspace::open(Some(parent.path())).unwrap();
+    assert!(next.path().exists() && !living.contains(&next.path().to_owned()));
+    assert!(living.iter().all(|path| path.join("segment-0.spill").exists()));
+    assert!(dead.iter().all(|path| !path.exists() || path == next.path()));
+    drop(locks);
+}
+
+/// Two containers with process numbers of their own and one volume: each child is process 1 of its namespace.
+#[test]
+fn containers_that_share_a_volume_leave_each_other_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let contained = || {
+        let exe = std::env::current_exe().unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--"]).arg(exe);
+        started(command, parent.path())
+    };
+    let ((mut one, used), (mut other, left)) = (contained(), contained());
+    assert_ne!(used, left);
+    let numbered = |path: &Path| path.file_name().unwrap().to_str().unwrap().starts_with("overspill-1-");
+    assert!(numbered(&used) && numbered(&left), "{used:?} {left:?}: both are process 1");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let gone = (0..500).any(|_| {
+        let purged = purge(&RealIo, parent.path()).unwrap();
+        // The kernel kills the namespace a moment after its first process.
+        std::thread::yield_now();
+        purged.removed.contains(&left) || !left.exists()
+    });
+    assert!(gone && used.join("segment-0.spill").exists());
+    one.kill().unwrap();
+    one.wait().unwrap();
+}
+
+/// W12: a base directory that cannot be written gives way to one of another name, then to the temporary directory.
+#[test]
+fn a_directory_that_cannot_be_written_falls_back() {
+    let home = tempfile::tempdir().unwrap();
+    let base = home.path().join("scratch");
+    fs::write(&base, "no directory").unwrap();
+    assert!(WorkspaceConfig::new(Some(&base)).open().is_err());
+    let beside = home.path().join(format!("scratch-{}", RealIo.user()));
+    let workspace = WorkspaceConfig::new(Some(&base)).fall_back(true).open().unwrap();
+    assert_eq!(workspace.path().parent(), Some(&*beside));
+    drop(workspace);
+    fs::remove_dir(&beside).unwrap();
+    fs::write(&beside, "no directory either").unwrap();
+    let workspace = WorkspaceConfig::new(Some(&base)).fall_back(true).open().unwrap();
+    assert!(!workspace.path().starts_with(home.path()) && workspace.path().exists());
+}
+
+/// W12: with locking off nothing is purged, and nobody purges what has no lock.
+#[test]
+fn without_locking_nobody_purges() {
+    let parent = tempfile::tempdir().unwrap();
+    let dead = Workspace::open(Some(parent.path())).unwrap().path().to_owned();
+    fs::create_dir(&dead).unwrap();
+    fs::write(dead.join("overspill.lock"), "").unwrap();
+    let ours = WorkspaceConfig::new(Some(parent.path())).locked(false).open().unwrap();
+    assert!(dead.exists(), "it purges nobody");
+    assert!(!ours.path().join("overspill.lock").exists());
+    assert_eq!(purge(&RealIo, parent.path()).unwrap().removed, [dead]);
+    assert!(ours.path().exists(), "and is purged by nobody");
+    let path = ours.path().to_owned();
+    drop(ours);
+    assert!(!path.exists());
 }
 
 #[test]

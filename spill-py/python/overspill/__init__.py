@@ -14,9 +14,10 @@ from __future__ import annotations
 import os
 
 from overspill import _native
-from overspill.spill import SpillBuffer, SpilledSize
+from overspill.spill import PickleError, SpillBuffer, SpilledSize
+from overspill.stores import Files, Objects, Segments
 
-__all__ = ["SpillBuffer", "SpilledSize"]
+__all__ = ["Files", "Objects", "PickleError", "Segments", "SpillBuffer", "SpilledSize"]
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_native.forked)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import dask
 import dask.sizeof
 from dask.sizeof import sizeof
 from dask.typing import Key
-from dask.utils import parse_bytes
+from distributed.metrics import context_meter
 from distributed.sizeof import safe_sizeof
-from distributed.system import MEMORY_LIMIT
+from distributed.utils import RateLimiterFilter
 
-from overspill import _native, serialize
+from overspill import _native, serialize, settings
+
+if TYPE_CHECKING:
+    from overspill.attached import Attached
 
 #: Dask's own, so that its filters and handlers apply.
 logger = logging.getLogger("distributed.spill")
+if not any(isinstance(known, RateLimiterFilter) for known in logger.filters):
+    logger.addFilter(RateLimiterFilter("Spill file on disk reached capacity"))
+    logger.addFilter(RateLimiterFilter("Spill to disk failed"))
 
 
 class SpilledSize(NamedTuple):
@@ -37,8 +42,14 @@ class SpilledSize(NamedTuple):
 class PickleError(TypeError):
     """A value could not be serialised. The first argument is its key."""
 
+    @property
+    def key(self) -> Key:
+        """The key."""
+        key: Key = self.args[0]
+        return key
+
     def __str__(self) -> str:
-        return f"Failed to pickle {self.args[0]!r}"
+        return f"Failed to pickle {self.key!r}"
 
 
 class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
@@ -46,8 +57,11 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
 
     It stands wherever Dask's ``distributed.spill.SpillBuffer`` does: as ``data=`` of ``Worker``, ``Nanny`` and
     ``LocalCluster``, as an instance, a callable, or a (callable, keyword arguments) tuple. Built with
-    ``worker_local_directory``, as Dask does then, it spills on a thread of its own; otherwise in the caller, so
-    that each value is where it belongs when a call returns.
+    ``worker_local_directory``, as Dask does then, it spills on a thread of its own, takes its target from the
+    worker unless one is given, and sees to it that nothing on the worker's event loop waits for storage. Otherwise
+    it spills in the caller, so that each value is where it belongs when a call returns.
+
+    One object under several keys is one value: weighed, spilled and read once.
 
     Parameters
     ----------
@@ -55,15 +69,15 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         Where to spill: a private directory is made in it, and removed with the buffer. The temporary directory
         unless given.
     target:
-        Bytes that values in memory may weigh. Unless given, ``distributed.worker.memory.target`` of the memory
-        of this machine or container.
+        Bytes that values in memory may weigh. Unless given, ``distributed.worker.memory.target`` of the worker's
+        memory limit, or of the memory of this machine or container.
     max_spill:
         Bytes that may be on disk, ``False`` for no limit. Unless given, ``distributed.worker.memory.max-spill``.
     worker_local_directory:
-        A worker's directory; takes the place of ``spill_directory``.
+        A worker's directory; takes the place of ``spill_directory``, unless ``overspill.directories`` does.
     compressor:
-        ``adaptive``, ``none``, ``lz4`` or ``zstd:LEVEL``. Unless given, the configuration's
-        ``overspill.compressor``, or ``adaptive``.
+        ``adaptive``, ``none``, ``lz4`` or ``zstd:LEVEL``, each with ``+shuffle8`` or another width behind it for
+        numbers. Unless given, the configuration's ``overspill.compressor``, or ``adaptive``.
     writers:
         Threads that spill behind the caller; 0 spills in the caller.
     as_dask:
@@ -72,8 +86,8 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
 
     Raises
     ------
-    TypeError
-        When a value is set that is heavier than the target and cannot be serialised.
+    PickleError
+        When a value is set that is heavier than the target and cannot be serialised; a ``TypeError``.
     """
 
     def __init__(
@@ -87,18 +101,19 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         writers: int | None = None,
         as_dask: bool = False,
     ) -> None:
+        #: Whether the worker's threshold becomes the target, once the worker is known.
+        self._takes_workers_target = target is None
+        self._attached: Attached | None = None
         if target is None:
-            target = _default_target()
+            target = settings.target()
         if max_spill is None:
-            setting = dask.config.get("distributed.worker.memory.max-spill", False)
-            max_spill = False if setting is False else parse_bytes(setting)
+            max_spill = settings.max_spill()
         if compressor is None:
-            compressor = dask.config.get("overspill.compressor", "adaptive")
+            compressor = settings.compressor()
+        if worker_local_directory is not None:
+            worker_local_directory = settings.directory(worker_local_directory)
         if writers is None:
-            behind = 0 if worker_local_directory is None else 1
-            writers = int(dask.config.get("overspill.writers", behind))
-        #: Keys whose failure to be serialised has been logged.
-        self.logged_pickle_errors: set[Key] = set()
+            writers = settings.writers(0 if worker_local_directory is None else 1)
         self._as_dask = as_dask
         self._open(
             directory=worker_local_directory or spill_directory,
@@ -107,10 +122,27 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
             compressor=str(compressor or "none"),
             writers=writers,
             forgets=as_dask,
-            hooks=_Hooks(self.logged_pickle_errors),
+            hooks=_Hooks(),
         )
         self._fast = _Fast(self)
         self._slow = _Slow(self)
+        if worker_local_directory is not None:
+            from overspill.attached import attach_soon
+
+            attach_soon(self)
+
+    def evict(self) -> int:
+        """Moves one value from memory to disk: its size in memory in bytes, or -1.
+
+        -1: nothing was lost, the value is still in memory and the problem has been logged; or, on the event loop of
+        a worker, evicting goes on beside it. Never raises.
+        """
+        attached = self._attached
+        return super().evict() if attached is None else attached.evict()
+
+    def _evict(self) -> int:
+        """``evict``, here and now."""
+        return super().evict()
 
     def pop(self, key: Key, *default: Any) -> Any:
         """Removes a key and returns its value, which is read back if it was spilled."""
@@ -141,6 +173,11 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     @property
     def _slow_uncached(self) -> _Slow:
         return self._slow
+
+    @property
+    def logged_pickle_errors(self) -> set[Key]:
+        """The keys whose failure to be serialised has been logged, which is done once for each value."""
+        return set(self._reported())
 
     @property
     def spilled_total(self) -> SpilledSize:
@@ -223,9 +260,10 @@ class _Hooks:
 
     weigh = staticmethod(safe_sizeof)
     loads = staticmethod(serialize.loads)
+    #: Who listens to what a call does: Dask's meter of the current context.
+    listeners = context_meter._callbacks.get
 
-    def __init__(self, logged: set[Key]) -> None:
-        self._logged = logged
+    def __init__(self) -> None:
         #: What ``bytes`` weigh beyond their length, unless somebody registered another function for them.
         self.bytes_extra = sizeof(b"") if _weigher(bytes) is _OF_BYTES else None
 
@@ -233,15 +271,28 @@ class _Hooks:
     def dumps(value: object) -> list[Any]:
         return serialize.dumps(value)
 
-    def failed(self, key: Key, error: BaseException) -> None:
+    @staticmethod
+    def metered(figures: list[tuple[str, float, str]]) -> None:
+        """Books what a call did to whoever listens."""
+        for label, value, unit in figures:
+            context_meter.digest_metric(label, value, unit)
+
+    @staticmethod
+    def refused(key: Key, error: BaseException) -> PickleError:
+        """What is raised where a value cannot be serialised."""
+        raised = PickleError(key)
+        raised.__cause__ = error
+        return raised
+
+    @staticmethod
+    def failed(key: Key, error: BaseException, first: bool) -> None:
         """A spill failed, and the value is still in memory."""
         if isinstance(error, OSError):
             if "max_spill" in str(error):
                 logger.warning("Spill file on disk reached capacity; keeping data in memory")
             else:
                 logger.error("Spill to disk failed; keeping data in memory", exc_info=error)
-        elif key not in self._logged:
-            self._logged.add(key)
+        elif first:
             logger.error("Failed to pickle %r", key, exc_info=error)
 
 
@@ -250,7 +301,3 @@ _weigher: Callable[[type], Any] = sizeof.dispatch
 #: What weighs ``bytes`` of Dask's own accord.
 _OF_BYTES = getattr(dask.sizeof, "sizeof_bytes", None)
 
-
-def _default_target() -> int:
-    fraction = dask.config.get("distributed.worker.memory.target", 0.6)
-    return int(MEMORY_LIMIT * fraction) if fraction else sys.maxsize

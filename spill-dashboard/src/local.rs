@@ -1,0 +1,236 @@
+//! The running workers of this machine, seen through their control sockets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use spill_core::{Clock, Error, Result, SystemClock};
+use spill_worker::control::{Client, list};
+use spill_worker::{Observe, Readings, Status, WorkerState};
+
+/// How often new workers are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A worker that has gone is shown for so long.
+const SHOW_GONE: Duration = Duration::from_secs(60);
+
+/// Workers that are followed at a time; each takes a thread that mostly waits.
+const MOST: usize = 256;
+
+/// How long dropping waits for workers that do not answer.
+const DROP_WAIT: Duration = Duration::from_secs(2);
+
+/// The workers of this user, or for root those of all, that run on this machine: all of them, also those that
+/// start later, or those with given process numbers.
+///
+/// What only a nanny sees, such as restarts and ends by force, is not part of what they show; a nanny's own
+/// dashboard has it.
+pub struct LocalWorkers {
+    shared: Arc<Shared>,
+    finder: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    /// Only these, or all.
+    pids: Option<Vec<u32>>,
+    clock: SystemClock,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    stop: bool,
+    /// Threads that follow a worker.
+    followers: usize,
+    workers: BTreeMap<u32, Followed>,
+}
+
+/// One worker.
+struct Followed {
+    state: WorkerState,
+    /// When `state` was received.
+    received: Duration,
+    /// When it had gone.
+    gone: Option<Duration>,
+}
+
+impl LocalWorkers {
+    /// All workers.
+    ///
+    /// # Errors
+    /// [`Io`](spill_core::ErrorKind::Io) when sockets cannot be listed or a thread not be started.
+    pub fn all() -> Result<Self> {
+        list()?;
+        Self::follow(None)
+    }
+
+    /// The workers with these process numbers.
+    ///
+    /// # Errors
+    /// [`Io`](spill_core::ErrorKind::Io) when one of them cannot be connected to or a thread not be started.
+    pub fn of(pids: Vec<u32>) -> Result<Self> {
+        for pid in &pids {
+            Client::connect(*pid)?;
+        }
+        Self::follow(Some(pids))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "joined when this is dropped")]
+    fn follow(pids: Option<Vec<u32>>) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            pids,
+            clock: SystemClock::new(),
+            inner: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let finding = Arc::clone(&shared);
+        let finder = thread::Builder::new()
+            .name("overspill-finder".to_owned())
+            .spawn(move || finding.find())
+            .map_err(|error| Error::io("start", "the thread that looks for workers", error))?;
+        Ok(LocalWorkers { shared, finder: Some(finder) })
+    }
+}
+
+impl Drop for LocalWorkers {
+    fn drop(&mut self) {
+        let mut inner = self.shared.inner.lock();
+        inner.stop = true;
+        self.shared.changed.notify_all();
+        // They look at `stop` with each state that comes, so every half second; one whose worker hangs ends by
+        // itself.
+        let busy = |inner: &mut Inner| inner.followers > 0;
+        self.shared.changed.wait_while_for(&mut inner, busy, DROP_WAIT);
+        drop(inner);
+        if let Some(finder) = self.finder.take()
+            && finder.join().is_err()
+        {
+            tracing::error!("the thread that looks for workers panicked");
+        }
+    }
+}
+
+impl Observe for LocalWorkers {
+    fn workers(&self) -> Vec<WorkerState> {
+        let now = self.shared.clock.now();
+        let inner = self.shared.inner.lock();
+        let mut shown: Vec<WorkerState> = Vec::with_capacity(inner.workers.len());
+        // Those that run first: one that has gone is not shown beside its successor.
+        let mut followed: Vec<_> = inner.workers.iter().collect();
+        followed.sort_by_key(|(pid, followed)| (followed.gone.is_some(), **pid));
+        for (pid, followed) in followed {
+            let mut state = followed.state.clone();
+            if shown.iter().any(|other| other.name == state.name) {
+                if followed.gone.is_some() {
+                    continue;
+                }
+                state.name = format!("{} ({pid})", state.name);
+            }
+            // Its clock has gone on since.
+            state.now += now.saturating_sub(followed.received).as_secs_f64();
+            if followed.gone.is_some() {
+                (state.status, state.pid) = (Status::Terminated, 0);
+                (state.readings, state.running) = (Readings::default(), Vec::new());
+                state.running_tasks = 0;
+            }
+            shown.push(state);
+        }
+        shown.sort_by(|a, b| a.name.cmp(&b.name));
+        shown
+    }
+}
+
+impl Shared {
+    fn find(self: &Arc<Self>) {
+        loop {
+            let found = match &self.pids {
+                Some(pids) => Ok(pids.clone()),
+                None => list(),
+            };
+            match found {
+                Ok(pids) => pids.into_iter().for_each(|pid| self.meet(pid)),
+                Err(error) => tracing::warn!("workers cannot be looked for: {error}"),
+            }
+            let now = self.clock.now();
+            let mut inner = self.inner.lock();
+            inner
+                .workers
+                .retain(|_, followed| followed.gone.is_none_or(|gone| now.saturating_sub(gone) < SHOW_GONE));
+            let goes_on = |inner: &mut Inner| !inner.stop;
+            self.changed.wait_while_for(&mut inner, goes_on, LOOK_EVERY);
+            if inner.stop {
+                return;
+            }
+        }
+    }
+
+    /// Follows a worker, unless it is followed already or is somebody else's.
+    #[expect(clippy::disallowed_methods, reason = "counted, and waited for when this is dropped")]
+    fn meet(self: &Arc<Self>, pid: u32) {
+        {
+            let inner = self.inner.lock();
+            let known = inner.workers.get(&pid).is_some_and(|followed| followed.gone.is_none());
+            if known || inner.followers >= MOST {
+                return;
+            }
+        }
+        let first = Client::connect(pid).and_then(|mut client| Ok((client.state()?, client)));
+        let (state, client) = match first {
+            Ok(first) => first,
+            Err(error) => return tracing::debug!("worker {pid} is not shown: {error}"),
+        };
+        let followed = Followed { state, received: self.clock.now(), gone: None };
+        {
+            let mut inner = self.inner.lock();
+            inner.workers.insert(pid, followed);
+            inner.followers += 1;
+        }
+        let follower = Follower(Arc::clone(self), pid);
+        let thread = thread::Builder::new().name("overspill-follower".to_owned());
+        if let Err(error) = thread.spawn(move || follower.run(client)) {
+            tracing::warn!("worker {pid} cannot be followed: {error}");
+        }
+    }
+}
+
+/// Counts its thread out, however that ends; also one that never started.
+struct Follower(Arc<Shared>, u32);
+
+impl Follower {
+    fn run(&self, client: Client) {
+        let watched = client.watch(|state| {
+            let received = self.0.clock.now();
+            let mut inner = self.0.inner.lock();
+            if let Some(followed) = inner.workers.get_mut(&self.1) {
+                // A watch sends each activity once.
+                let mut state = state;
+                let mut activity = std::mem::take(&mut followed.state.activity);
+                let last = activity.last().map(|activity| activity.number);
+                activity.extend(state.activity.into_iter().filter(|new| Some(new.number) > last));
+                let beyond = activity.len().saturating_sub(spill_worker::ACTIVITIES);
+                activity.drain(..beyond);
+                state.activity = activity;
+                (followed.state, followed.received) = (state, received);
+            }
+            !inner.stop
+        });
+        if let Err(error) = watched {
+            tracing::debug!("worker {} shows itself no more: {error}", self.1);
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let now = self.0.clock.now();
+        let mut inner = self.0.inner.lock();
+        inner.followers -= 1;
+        if let Some(followed) = inner.workers.get_mut(&self.1) {
+            followed.gone = Some(now);
+        }
+        self.0.changed.notify_all();
+    }
+}

@@ -1,0 +1,80 @@
+"""What the configuration says: Dask's ``distributed.worker.memory.*``, and our own ``overspill.*``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from typing import Any, Literal
+
+import dask.config
+from dask.utils import parse_bytes
+from distributed.system import MEMORY_LIMIT
+
+logger = logging.getLogger("overspill")
+
+#: Dask's names of compressions that have one of ours.
+_COMPRESSORS = {"auto": "adaptive", "lz4": "lz4", "zstd": "zstd:3"}
+
+
+def memory(name: str, default: Any) -> Any:
+    """A setting of ``distributed.worker.memory``."""
+    return dask.config.get(f"distributed.worker.memory.{name}", default)
+
+
+def fraction(name: str, default: float) -> float | Literal[False]:
+    """A threshold of ``distributed.worker.memory``: a fraction of the limit, or ``False`` for none."""
+    value = memory(name, default)
+    return False if value is False or value is None else float(value)
+
+
+def target(limit: int = MEMORY_LIMIT) -> int:
+    """The bytes that values may take of a memory limit; all that can be counted where the target is off."""
+    part = fraction("target", 0.6)
+    return int(limit * part) if part and limit else sys.maxsize
+
+
+def max_spill() -> int | Literal[False]:
+    """The bytes that may be on disk, ``False`` for no limit."""
+    value = memory("max-spill", False)
+    return False if value is False or value is None else int(parse_bytes(value))
+
+
+def compressor() -> str:
+    """``overspill.compressor``; unless set, what stands nearest to Dask's ``spill-compression``."""
+    ours = dask.config.get("overspill.compressor", None)
+    if ours is not None:
+        return str(ours or "none")
+    theirs = memory("spill-compression", "auto")
+    if not theirs:
+        return "none"
+    if theirs not in _COMPRESSORS:
+        logger.info("spill-compression %r is unknown here; adaptive compression takes its place", theirs)
+    return _COMPRESSORS.get(theirs, "adaptive")
+
+
+def writers(default: int) -> int:
+    """``overspill.writers``: threads that spill behind the caller."""
+    return int(dask.config.get("overspill.writers", default))
+
+
+def directory(default: str | None) -> str | None:
+    """Of ``overspill.directories``, one or a list, the one with the most room; ``default`` unless set."""
+    given = dask.config.get("overspill.directories", None)
+    if not given:
+        return default
+    best, room = None, -1
+    for path in [given] if isinstance(given, str) else given:
+        path = os.path.expanduser(path)
+        try:
+            os.makedirs(path, exist_ok=True)
+            free = shutil.disk_usage(path).free
+        except OSError as error:
+            logger.warning("nothing can be spilled to %s: %s", path, error)
+            continue
+        if free > room:
+            best, room = path, free
+    if best is None:
+        raise ValueError(f"overspill.directories names no directory that can be written: {given!r}")
+    return best

@@ -11,7 +11,7 @@
 //! - [`Cache`]: copies of what is slow to read; [`Sieve`]: several mappings as one, each pair where it belongs;
 //!   [`KeyMap`]: other keys.
 //!
-//! Features: `disk` and `compress` (both by default), `serde`, `rkyv`, `arrow`, `worker`, `tokio`,
+//! Features: `disk` and `compress` (both by default), `serde`, `rkyv`, `arrow`, `worker`, `dashboard`, `tokio`,
 //! `object` with `aws`, `gcp` and `azure`, `conformance`. Without any, this is the core: traits and layers, and no storage.
 
 #[cfg(feature = "disk")]
@@ -29,6 +29,8 @@ pub use spill_compress::*;
 pub use spill_disk::{Files, FilesConfig, Purged, Segments, SegmentsConfig, Workspace, WorkspaceConfig, purge};
 #[cfg(feature = "object")]
 pub use spill_object as object;
+#[cfg(feature = "dashboard")]
+pub use spill_dashboard as dashboard;
 #[cfg(feature = "worker")]
 pub use spill_worker as worker;
 

@@ -7,6 +7,7 @@
 //! - `Serde` (feature `serde`) stores any type with serde's traits: the least to write.
 //! - `Rkyv` (feature `rkyv`) stores `Archive<T>`, which is used where it was read: for large values that are
 //!   read more often than changed.
+//! - `Arrow` (feature `arrow`) stores record batches of Arrow, whose buffers are used where they were read.
 //!
 //! A pair of functions is a codec as well, see [`Codec`](spill_core::Codec).
 //!
@@ -22,6 +23,8 @@
 //! # Ok::<_, spill_core::Error>(())
 //! ```
 
+#[cfg(feature = "arrow")]
+mod arrow;
 mod frame;
 mod raw;
 #[cfg(feature = "rkyv")]
@@ -29,8 +32,13 @@ mod rkyv;
 #[cfg(feature = "serde")]
 mod serde;
 
+#[cfg(feature = "arrow")]
+pub use self::arrow::Arrow;
 pub use self::raw::Raw;
 #[cfg(feature = "rkyv")]
 pub use self::rkyv::{Archivable, Archive, Rkyv};
 #[cfg(feature = "serde")]
 pub use self::serde::Serde;
+/// Arrow's own crates, of the version that [`Arrow`] speaks.
+#[cfg(feature = "arrow")]
+pub use {arrow_array, arrow_ipc, arrow_schema};

@@ -1,6 +1,6 @@
 //! Putting layers together by method calls, from storage upwards.
 
-use crate::{Buffer, BufferBuilder, Cache, Codec, Func, Key, KeyMap, MutableMapping, Result, Value};
+use crate::{Buffer, BufferBuilder, Cache, Codec, Func, Key, KeyMap, MutableMapping, Result, Stored, Value};
 
 /// Builds a chain upwards from a mapping, each call one layer more. Implemented for all mappings; not to be
 /// implemented by hand.
@@ -34,6 +34,19 @@ pub trait Compose<K: Key, W: Value>: MutableMapping<K, W> + Sized {
         Self: 'static,
     {
         builder.over(self)
+    }
+
+    /// A [`Buffer`] over this mapping whose fast memory is `fast`: what `fast` has no room for comes here. The middle
+    /// level of RAM over disk over an object store is `objects.behind(segments, builder)`.
+    ///
+    /// # Errors
+    /// As [`BufferBuilder::stored`].
+    fn behind<F>(self, fast: F, builder: BufferBuilder<K, W>) -> Result<Buffer<K, W, Self, Stored<F>>>
+    where
+        F: MutableMapping<K, W> + 'static,
+        Self: 'static,
+    {
+        builder.stored(fast, self)
     }
 
     /// A [`Cache`] over this mapping: `cache` answers the reads that it can.

@@ -177,7 +177,7 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
     /// let level = || BufferBuilder::<u32, u64>::new();
     /// // these stand for segment files and an object store
     /// let (disk, objects) = (level().alone()?, level().alone()?);
-    /// let map = level().target(800).stored(disk, objects)?.buffered(level().target(80))?;
+    /// let map = objects.behind(disk, level().target(800))?.buffered(level().target(80))?;
     /// for n in 0..1000 {
     ///     map.insert(n, u64::from(n))?;
     /// }

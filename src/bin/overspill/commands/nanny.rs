@@ -2,16 +2,18 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
 use overspill::worker::config::Config;
 use overspill::worker::nanny::{Cause, Death, End, GuardProgram, Nanny};
-use overspill::worker::{Settings, SystemMemory};
+use overspill::worker::{Observe, Settings, SystemMemory};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
+use super::dashboard;
 use crate::failure::Failure;
 use crate::settings::{Set, pair};
 
@@ -48,6 +50,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COMMAND")]
     hook: Option<String>,
 
+    /// Show the workers in a browser: at this address, port, or both [default: 127.0.0.1:8787]; if the port is taken,
+    /// at the next free one
+    #[arg(long, value_name = "ADDRESS", value_parser = dashboard::address, num_args = 0..=1, require_equals = true,
+        default_missing_value = "127.0.0.1:8787")]
+    dashboard: Option<SocketAddr>,
+
+    #[command(flatten)]
+    names: dashboard::Names,
+
     #[command(flatten)]
     set: Set,
 
@@ -75,6 +86,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         builder = builder.on_death(move |death| run_hook(&hook, death));
     }
     let nanny = Arc::new(builder.start()?);
+    let _dashboard = match args.dashboard {
+        Some(address) => {
+            let dashboard = dashboard::start(Arc::clone(&nanny) as Arc<dyn Observe>, address, &args.names)?;
+            tracing::info!("dashboard at {}", dashboard.url());
+            Some(dashboard)
+        }
+        None => None,
+    };
     let handle = signals.handle();
     let code = std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -5,6 +5,7 @@
 //! that its files live in; nothing of it outlives its process for longer than until the next one starts.
 //! [`Files`] is a mapping that has a file for each key, in a workspace or in a directory of your own that a later
 //! process can open again.
+//! [`inspect`] looks into the files of either.
 //! [`io`] is the only door to the operating system, where tests put memory and faults in.
 //!
 //! ```
@@ -29,6 +30,7 @@
 
 mod failure;
 mod files;
+pub mod inspect;
 pub mod io;
 mod segments;
 mod workspace;

@@ -1,5 +1,6 @@
 //! The door to the store: every request is bounded, counted and tried again from here.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use futures_util::future::{Either, select};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, PutPayload, PutResult};
+use object_store::{GetOptions, MultipartId, ObjectMeta, PutPayload, PutResult};
+use parking_lot::Mutex;
 use spill_core::Result;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
@@ -50,6 +52,8 @@ pub(crate) struct Client {
     pub(crate) part_bytes: u64,
     /// Parts of one upload, or ranges of one read, asked for at once.
     pub(crate) width: usize,
+    /// Uploads in parts that were given up and could not be aborted yet.
+    pub(crate) orphans: Mutex<VecDeque<(Path, MultipartId)>>,
     stopped: watch::Sender<bool>,
 }
 
@@ -62,6 +66,7 @@ impl Client {
             counts: Counts::default(),
             part_bytes: config.part_bytes,
             width: config.requests,
+            orphans: Mutex::default(),
             stopped: watch::Sender::new(false),
         }
     }

@@ -57,8 +57,10 @@ use crate::{ObjectsConfig, Requests, Store};
 /// # Life
 ///
 /// Objects lie in a folder that no other process or mapping uses, which [`close`](AsyncMutableMapping::close)
-/// deletes. One that is dropped without it, or whose process dies, leaves them to [`purge`](crate::purge). An upload
-/// in parts that a dying process began is not even listed: give the bucket a rule that removes incomplete uploads.
+/// deletes. One that is dropped without it, or whose process dies, leaves them to [`purge`](crate::purge). Uploads in
+/// parts that fail are aborted, and where that fails too it is tried again with each lease and by `close`. One that
+/// a dying process began, or whose beginning was never answered, is not even listed: give the bucket a rule that
+/// removes incomplete uploads.
 ///
 /// # Tasks and threads
 ///

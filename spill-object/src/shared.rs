@@ -46,7 +46,7 @@ pub(crate) struct Shared<K: Key> {
 
 /// What runs in the background; no more begins once it is over.
 #[derive(Default)]
-struct Tasks {
+pub(crate) struct Tasks {
     /// Uploads, deletions, compaction: they end by themselves.
     work: JoinSet<()>,
     /// What waits for a time, and is cut off.
@@ -199,6 +199,7 @@ impl<K: Key> Shared<K> {
                     "the lease could not be renewed; after a long time others may take its objects for leftovers"
                 );
             }
+            self.client.abort_orphans(Tries::One).await;
             let job = {
                 let mut state = self.state.lock();
                 self.tidy(&mut state, &runtime);
@@ -408,27 +409,25 @@ impl<K: Key> Shared<K> {
             state.close(self.limits)
         };
         drop(contents);
-        let mut work = self.stop();
+        let Tasks { mut work, mut timers, .. } = self.stop();
+        timers.shutdown().await;
         while work.join_next().await.is_some() {}
         if !self.touched.load(Relaxed) {
             return Ok(());
         }
+        self.client.abort_orphans(Tries::Many).await;
         let folder = self.owner.folder(&self.client.store);
         let deleted = self.client.delete_owner(&self.owner).await;
         deleted.map_err(|failure| failure.into_error(self.client.store.location(&folder)))
     }
 
-    /// Ends what waits and cuts the timers off. What still works is given back.
-    pub(crate) fn stop(&self) -> JoinSet<()> {
+    /// Ends what waits and cuts the timers off. What has not ended yet is given back, to be dropped without a lock.
+    pub(crate) fn stop(&self) -> Tasks {
         self.client.stop();
         self.notify();
-        let mut tasks = self.tasks.lock();
-        tasks.over = true;
+        let mut tasks = std::mem::replace(&mut *self.tasks.lock(), Tasks { over: true, ..Tasks::default() });
         tasks.timers.abort_all();
-        let (work, timers) = (std::mem::take(&mut tasks.work), std::mem::take(&mut tasks.timers));
-        drop(tasks);
-        drop(timers);
-        work
+        tasks
     }
 
     /// Whether anything was put that nobody has deleted.

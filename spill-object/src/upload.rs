@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use object_store::PutPayload;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
+use object_store::{MultipartId, PutPayload};
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -61,24 +61,57 @@ impl Client {
         let create = |_| self.one_try(counts, store.create_multipart(path));
         let id = self.run(tries, create).await?;
         let upload = Parts { client: self, store, path, id: &id };
-        let mut guard = AbortGuard(Some((path, &id)));
+        let mut unended = Unended { client: self, upload: Some((path, &id)) };
         let part_bytes = self.part_bytes.max(bytes.div_ceil(MOST_PARTS));
         let done = self.until_stopped(upload.put_and_complete(split(pieces, part_bytes), bytes, tries)).await;
-        if done.is_err() {
-            upload.abort(tries).await;
+        if done.is_ok() || self.abort(store, path, &id, tries).await {
+            unended.upload = None;
         }
-        guard.0 = None;
         done
+    }
+
+    /// Whether an upload in parts is there no more.
+    async fn abort(&self, store: &dyn MultipartStore, path: &Path, id: &MultipartId, tries: Tries) -> bool {
+        let abort = |_| self.one_try(&self.counts.deletes, store.abort_multipart(path, id));
+        match self.retry.run(tries, abort).await {
+            Ok(()) => true,
+            Err(failure) if failure.absent => true,
+            Err(failure) => {
+                tracing::warn!(
+                    location = self.store.location(path),
+                    status = failure.status,
+                    "an upload in parts could not be aborted; it is tried again later"
+                );
+                false
+            }
+        }
+    }
+
+    /// Aborts the uploads that could not be aborted before.
+    pub(crate) async fn abort_orphans(&self, tries: Tries) {
+        let Some(store) = &self.store.parts else { return };
+        let count = self.orphans.lock().len();
+        for _ in 0..count {
+            // taken one by one: this may be cut off
+            let Some((path, id)) = self.orphans.lock().pop_front() else { return };
+            let mut unended = Unended { client: self, upload: Some((&path, &id)) };
+            if self.abort(&**store, &path, &id, tries).await {
+                unended.upload = None;
+            }
+        }
     }
 }
 
-/// Says so when an upload is given up so suddenly that it cannot be aborted.
-struct AbortGuard<'a>(Option<(&'a Path, &'a String)>);
+/// Keeps an upload in mind that ends neither well nor by an abort, however that comes about.
+struct Unended<'a> {
+    client: &'a Client,
+    upload: Option<(&'a Path, &'a MultipartId)>,
+}
 
-impl Drop for AbortGuard<'_> {
+impl Drop for Unended<'_> {
     fn drop(&mut self) {
-        if let Some((path, id)) = self.0 {
-            tracing::warn!(%path, id, "an upload in parts was cut off, and its parts stay until the bucket's rules remove them");
+        if let Some((path, id)) = self.upload {
+            self.client.orphans.lock().push_back((path.clone(), id.clone()));
         }
     }
 }
@@ -88,7 +121,7 @@ struct Parts<'a> {
     client: &'a Client,
     store: &'a dyn MultipartStore,
     path: &'a Path,
-    id: &'a String,
+    id: &'a MultipartId,
 }
 
 impl Parts<'_> {
@@ -153,22 +186,6 @@ impl Parts<'_> {
             }
         };
         client.retry.run(tries, complete).await
-    }
-
-    async fn abort(&self, tries: Tries) {
-        let client = self.client;
-        let abort =
-            |_| client.one_try(&client.counts.deletes, self.store.abort_multipart(self.path, self.id));
-        match client.retry.run(tries, abort).await {
-            Err(failure) if !failure.absent => {
-                tracing::warn!(
-                    location = client.store.location(self.path),
-                    status = failure.status,
-                    "an upload in parts could not be aborted, and its parts stay until the bucket's rules remove them"
-                );
-            }
-            _ => {}
-        }
     }
 }
 

@@ -39,22 +39,22 @@ const VERSION: u32 = 1;
 
 /// What the head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) generation: u64,
-    pub(super) weight: u64,
+pub(crate) struct Head {
+    pub(crate) generation: u64,
+    pub(crate) weight: u64,
     /// Of the record.
-    pub(super) units: u32,
+    pub(crate) units: u32,
     /// Of the record.
-    pub(super) checksum: u32,
+    pub(crate) checksum: u32,
 }
 
 /// Whose the record of a file of this generation is.
-pub(super) fn owner(generation: u64) -> Owner {
+pub(crate) fn owner(generation: u64) -> Owner {
     Owner { segment: (generation >> 32) as u32, tag: generation as u32 }
 }
 
 /// Bytes before the record of a key of this length, which is at most [`LONGEST_KEY`].
-pub(super) fn length(key: usize) -> usize {
+pub(crate) fn length(key: usize) -> usize {
     (FIXED + key).next_multiple_of(8)
 }
 
@@ -82,7 +82,7 @@ impl Head {
 ///
 /// # Errors
 /// What reading failed with.
-pub(super) fn read(file: &dyn File) -> io::Result<Result<(Head, Vec<u8>), &'static str>> {
+pub(crate) fn read(file: &dyn File) -> io::Result<Result<(Head, Vec<u8>), &'static str>> {
     let mut bytes = vec![0; FIRST_READ];
     let found = fill(file, &mut bytes, 0)?;
     bytes.truncate(found);

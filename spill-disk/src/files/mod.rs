@@ -1,8 +1,8 @@
 //! `Files`: one file a key.
 
 mod config;
-mod header;
-mod name;
+pub(crate) mod header;
+pub(crate) mod name;
 mod open;
 mod state;
 

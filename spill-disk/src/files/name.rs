@@ -26,7 +26,7 @@ const LONGEST_QUOTED: usize = 112;
 const UNREACHED: u64 = 1 << 63;
 
 /// The name of the file of a key's value.
-pub(super) fn of_value(key: &[u8], generation: u64) -> String {
+pub(crate) fn of_value(key: &[u8], generation: u64) -> String {
     match quoted(key) {
         Some(key) => format!("key.{key}.{generation}.spill"),
         None => format!("hash.{:016x}.{generation}.spill", fnv1a(key)),
@@ -40,7 +40,7 @@ pub(super) fn of_part(generation: u64) -> String {
 
 /// What a file in the directory is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A value of this generation, if its header says so too.
     Value(u64),
     /// What was being written when a process died.
@@ -51,7 +51,7 @@ pub(super) enum Kind {
     Foreign,
 }
 
-pub(super) fn kind(name: &OsStr) -> Kind {
+pub(crate) fn kind(name: &OsStr) -> Kind {
     let name = name.to_str().unwrap_or_default();
     let parts: Vec<&str> = name.split('.').collect();
     match *parts.as_slice() {

@@ -45,6 +45,7 @@ pub enum Operation {
     Create,
     Open,
     List,
+    Len,
     Rename,
     RemoveFile,
     RemoveDir,
@@ -60,11 +61,12 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 15] = [
+    pub const ALL: [Operation; 16] = [
         Operation::CreateDir,
         Operation::Create,
         Operation::Open,
         Operation::List,
+        Operation::Len,
         Operation::Rename,
         Operation::RemoveFile,
         Operation::RemoveDir,
@@ -224,6 +226,10 @@ impl Io for FaultyIo {
     fn list(&self, directory: &Path) -> io::Result<Vec<Entry>> {
         self.faults.meet(Operation::List, directory)?;
         self.inner.list(directory)
+    }
+    fn len_of(&self, path: &Path) -> io::Result<u64> {
+        self.faults.meet(Operation::Len, path)?;
+        self.inner.len_of(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.faults.meet(Operation::Rename, from)?;

@@ -210,6 +210,10 @@ impl Io for MemoryIo {
             .collect())
     }
 
+    fn len_of(&self, path: &Path) -> io::Result<u64> {
+        Ok(self.tree().file(path)?.bytes.read().len() as u64)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut tree = self.tree();
         let content = tree.file(from)?;
@@ -356,6 +360,8 @@ mod tests {
         note(read_exact_at(&*file, &mut found, 0).map(|()| format!("{found:?}")));
         note(file.read_at(&mut found, 100).map(|n| n.to_string()));
         note(file.set_len(2).map(|()| String::new()));
+        note(io.len_of(&path).map(|len| len.to_string()));
+        note(io.len_of(&root.join("none")).map(|len| len.to_string()));
         note(file.read_at(&mut found, 0).map(|n| n.to_string()));
         note(io.list(&dir).map(|entries| format!("{entries:?}")));
         note(io.list(&root.join("a")).map(|entries| format!("{entries:?}")));

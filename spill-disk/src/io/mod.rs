@@ -54,6 +54,12 @@ pub trait Io: Send + Sync + 'static {
     /// What the system says.
     fn list(&self, directory: &Path) -> io::Result<Vec<Entry>>;
 
+    /// The length of a file in bytes; of a link, not of what it leads to.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn len_of(&self, path: &Path) -> io::Result<u64>;
+
     /// Gives a file another name in one step: whoever looks finds it under one of the two. A file that had the
     /// new name is gone, but its open handles stay usable.
     ///

@@ -57,6 +57,10 @@ impl Io for RealIo {
             .collect()
     }
 
+    fn len_of(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::symlink_metadata(path)?.len())
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }

@@ -33,7 +33,7 @@ use spill_core::{ErrorKind, FRAME_ALIGN, Frames, Pool, PoolBuf, Result};
 pub(crate) const HEADER: usize = 32;
 
 /// Records begin and end on multiples of this many bytes.
-pub(super) const UNIT: u64 = 8;
+pub(crate) const UNIT: u64 = 8;
 
 /// Bodies below this many bytes are packed.
 const PACKED_BELOW: u64 = 4096;
@@ -46,13 +46,13 @@ pub(super) const LONGEST: u64 = u32::MAX as u64 * UNIT;
 
 /// The fixed part of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) checksum: u32,
-    pub(super) tag: u32,
-    pub(super) segment: u32,
-    pub(super) frames: u32,
-    pub(super) body: u64,
-    pub(super) weight: u64,
+pub(crate) struct Header {
+    pub(crate) checksum: u32,
+    pub(crate) tag: u32,
+    pub(crate) segment: u32,
+    pub(crate) frames: u32,
+    pub(crate) body: u64,
+    pub(crate) weight: u64,
 }
 
 impl Header {
@@ -68,7 +68,7 @@ impl Header {
     }
 
     /// `None` when there are not enough bytes.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (bytes, _) = bytes.split_first_chunk::<HEADER>()?;
         let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
@@ -83,7 +83,7 @@ impl Header {
     }
 
     /// What it says that the record's length is, in bytes. `None` when no record is that long.
-    pub(super) fn length(self) -> Option<u64> {
+    pub(crate) fn length(self) -> Option<u64> {
         let length = record_length(self.body, u64::from(self.frames)).checked_next_multiple_of(UNIT)?;
         (length <= LONGEST).then_some(length)
     }
@@ -101,9 +101,9 @@ pub(super) fn reseal(record: &mut [u8], segment: u32) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// The number of frames.
-    pub(super) frames: u32,
+    pub(crate) frames: u32,
     /// Bytes of the body.
-    pub(super) body: u64,
+    pub(crate) body: u64,
     /// The record's length in units of 8 bytes, header, table and padding included.
     pub(crate) units: u32,
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use crate::io::{Io, Lock};
 
 /// The lock file's name. Only directories that hold it are ever removed by a purge.
-pub(super) const NAME: &str = "overspill.lock";
+pub(crate) const NAME: &str = "overspill.lock";
 
 /// Creates the directory and locks it. `None` when its name is taken, or a purger took it for dead: then
 /// another name must be tried.
@@ -41,7 +41,7 @@ pub(super) fn create(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn
 }
 
 /// In a workspace without a lock, so that its directory is never empty: a purge takes empty ones for dead.
-const UNLOCKED: &str = "overspill.unlocked";
+pub(crate) const UNLOCKED: &str = "overspill.unlocked";
 
 /// Stands for the lock of a workspace that has none.
 struct Unlocked;

@@ -1,7 +1,7 @@
 //! The private directory that one owner of files has for its lifetime.
 
 mod config;
-mod lock;
+pub(crate) mod lock;
 mod purge;
 
 use std::path::{Path, PathBuf};
@@ -14,10 +14,11 @@ use spill_core::{Error, Result};
 use crate::io::{Io, Lock};
 
 pub use config::WorkspaceConfig;
+pub(crate) use purge::is_full_name;
 pub use purge::{Purged, purge};
 
 /// What the names of all workspaces begin with.
-const PREFIX: &str = "overspill-";
+pub(crate) const PREFIX: &str = "overspill-";
 
 /// Where spilled data goes when the system's temporary directory lives in main memory.
 const ON_DISK: &str = "/var/tmp";

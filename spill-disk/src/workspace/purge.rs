@@ -99,7 +99,7 @@ fn remove_if_dead(io: &dyn Io, directory: &Path) -> io::Result<bool> {
 }
 
 /// Whether the directory's name is one that a workspace gets: nobody else's empty directory is removed.
-fn is_full_name(directory: &Path) -> bool {
+pub(crate) fn is_full_name(directory: &Path) -> bool {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let name = directory.file_name().and_then(|name| name.to_str());
     let numbers = name.and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split_once('-'));

@@ -117,3 +117,22 @@ pub(crate) fn content(io: &dyn Io, path: &Path) -> Vec<u8> {
 pub(crate) fn memory() -> MemoryIo {
     MemoryIo::new()
 }
+
+/// Pseudo-random numbers, the same in every run.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % n
+    }
+
+    /// Small numbers more often: some 4 of 5 are among the first tenth.
+    pub(crate) fn skewed(&mut self, n: u64) -> u64 {
+        let most = 1 + self.below(n);
+        let most = 1 + self.below(most);
+        self.below(most)
+    }
+}

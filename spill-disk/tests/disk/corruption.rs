@@ -107,3 +107,71 @@ fn an_old_record_in_a_used_again_file_is_never_taken_for_new() {
     io.open(&path).unwrap().write_vectored_at(&[IoSlice::new(&old)], 0).unwrap();
     assert!(matches!(segments.get(&3).unwrap_err().kind(), ErrorKind::Corrupt { .. }));
 }
+
+/// Two stores' worth of segments: some values in each of three files.
+fn three_segments() -> (MemoryIo, Segments<u64>, Vec<(std::path::PathBuf, Vec<u8>)>) {
+    let io = memory();
+    let segments = unstaged(io.clone(), 2_000);
+    (0..6).for_each(|key| segments.insert(key, value(key, 900)).unwrap());
+    let files = segment_files(&io);
+    assert_eq!(files.len(), 3);
+    (io, segments, files)
+}
+
+/// Each read gives the right value or `Corrupt` with file and offset. Returns the keys that are damaged.
+fn damaged_keys(segments: &Segments<u64>) -> Vec<u64> {
+    let mut damaged = Vec::new();
+    for key in 0..6 {
+        match segments.get(&key) {
+            Ok(found) => assert_same(&found.unwrap(), &value(key, 900)),
+            Err(error) => {
+                let ErrorKind::Corrupt { location, .. } = error.kind() else { panic!("{error}") };
+                let (segment, offset) = (key / 2, key % 2 * 936);
+                assert!(
+                    location.ends_with(&format!("segment-{segment}.spill offset {offset}")),
+                    "{location}"
+                );
+                damaged.push(key);
+            }
+        }
+    }
+    damaged
+}
+
+fn overwrite(io: &MemoryIo, path: &std::path::Path, bytes: &[u8]) {
+    let file = io.open(path).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
+    file.write_vectored_at(&[IoSlice::new(bytes)], 0).unwrap();
+}
+
+/// Two files of equal shape in each other's place: every checksum in them is right.
+#[test]
+fn swapped_segments_are_found() {
+    let (io, segments, files) = three_segments();
+    overwrite(&io, &files[0].0, &files[1].1);
+    overwrite(&io, &files[1].0, &files[0].1);
+    assert_eq!(damaged_keys(&segments), [0, 1, 2, 3]);
+    overwrite(&io, &files[0].0, &files[0].1);
+    assert_eq!(damaged_keys(&segments), [2, 3]);
+    overwrite(&io, &files[1].0, &files[1].1);
+    assert_eq!(damaged_keys(&segments), [0; 0]);
+}
+
+/// A file whose name is gone is still read through its handle; what replaces it is never read. Space, compaction and
+/// closing bear with it.
+#[test]
+fn a_deleted_segment_is_still_read_and_disturbs_nothing() {
+    let (io, segments, files) = three_segments();
+    io.remove_file(&files[1].0).unwrap();
+    assert_eq!(damaged_keys(&segments), [0; 0]);
+    overwrite(&io, &files[0].0, &[]);
+    assert_eq!(damaged_keys(&segments), [0, 1]);
+    // The dead half of the deleted one is compacted, and then it is dropped.
+    segments.remove(&2).unwrap();
+    (10..16).for_each(|key| segments.insert(key, value(key, 900)).unwrap());
+    (10..16).for_each(|key| assert!(segments.remove(&key).unwrap()));
+    segments.settle().unwrap();
+    assert_same(&segments.get(&3).unwrap().unwrap(), &value(3, 900));
+    segments.close().unwrap();
+    assert!(segment_files(&io).is_empty());
+}

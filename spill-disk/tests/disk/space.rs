@@ -5,28 +5,9 @@ use std::collections::HashMap;
 use spill_core::MutableMapping;
 use spill_disk::Segments;
 
-use crate::common::{assert_same, config, memory, segment_files, value};
+use crate::common::{Random, assert_same, config, memory, segment_files, value};
 
 const SEGMENT: u64 = 16 << 10;
-
-/// Pseudo-random numbers, the same in every run.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % n
-    }
-
-    /// Small numbers more often: some 4 of 5 are among the first tenth.
-    fn skewed(&mut self, n: u64) -> u64 {
-        let most = 1 + self.below(n);
-        let most = 1 + self.below(most);
-        self.below(most)
-    }
-}
 
 /// A store, what it must hold, and its bound, which is looked at after each insert.
 struct Bounded {

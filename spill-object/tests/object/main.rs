@@ -1,6 +1,7 @@
 //! Behaviour of `Objects` over stores that work, fail, and speak S3.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod buffer;
 mod conformance;
 mod failures;
 mod lease;

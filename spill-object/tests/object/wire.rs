@@ -10,7 +10,7 @@ use std::time::Duration;
 use spill_core::{Blocking, ErrorKind, MutableMapping};
 use spill_object::{Objects, ObjectsConfig, object_store::path::Path};
 
-use crate::support::server::{Server, store};
+use crate::support::server::{BUCKET, Server, store};
 use crate::support::value;
 
 /// What stands between a client and a real server, and does to the first answers for objects what it was told to.
@@ -31,10 +31,16 @@ enum Mischief {
     SlowDown,
     /// Answers 500.
     InternalError,
+    /// Answers 403 AccessDenied.
+    Forbidden,
+    /// Answers 404 NoSuchBucket.
+    NoBucket,
     /// Ends the body early.
     Truncate,
     /// Sends half of the answer and no more.
     Stall,
+    /// Reads the request, has the server do it, and never says so.
+    Silence,
     /// Changes the answer's ETag and body.
     Replace,
 }
@@ -89,11 +95,15 @@ fn answer(client: &mut TcpStream, request: &[u8], upstream: &str, mischief: Opti
         Some(Mischief::Reset) => return,
         Some(Mischief::SlowDown) => error("503 Service Unavailable", "SlowDown"),
         Some(Mischief::InternalError) => error("500 Internal Server Error", "InternalError"),
+        Some(Mischief::Forbidden) => error("403 Forbidden", "AccessDenied"),
+        Some(Mischief::NoBucket) => error("404 Not Found", "NoSuchBucket"),
         _ => forward(request, upstream),
     };
-    let half = answer.len() - 100;
+    let half = answer.len().saturating_sub(100);
     match mischief {
         Some(Mischief::ResetAfter) => {}
+        // until the client has had enough
+        Some(Mischief::Silence) => _ = client.read(&mut [0]),
         Some(Mischief::Truncate) => _ = client.write_all(&answer[..half]),
         Some(Mischief::Stall) => {
             _ = client.write_all(&answer[..half]);
@@ -168,6 +178,7 @@ fn reads_survive_what_breaks_on_the_wire() {
         Mischief::InternalError,
         Mischief::Truncate,
         Mischief::Stall,
+        Mischief::Silence,
     ] {
         let proxy = Proxy::start(&server, "GET", mischief, 2);
         let objects = objects(&proxy.endpoint);
@@ -182,7 +193,13 @@ fn reads_survive_what_breaks_on_the_wire() {
 #[test]
 fn writes_survive_what_breaks_on_the_wire() {
     let server = Server::start();
-    for mischief in [Mischief::Reset, Mischief::ResetAfter, Mischief::SlowDown, Mischief::InternalError] {
+    for mischief in [
+        Mischief::Reset,
+        Mischief::ResetAfter,
+        Mischief::SlowDown,
+        Mischief::InternalError,
+        Mischief::Silence,
+    ] {
         let proxy = Proxy::start(&server, "PUT", mischief, 2);
         let objects = objects(&proxy.endpoint);
         objects.insert(1, value(1, 5000)).unwrap();
@@ -205,6 +222,34 @@ fn another_object_in_its_place_is_told_by_its_etag() {
     assert!(location.starts_with("s3://") && status.contains("another ETag") && !transient, "{error}");
     assert_eq!(objects.get(&1).unwrap(), Some(value(1, 5000)), "it was only the answer");
     objects.close().unwrap();
+}
+
+#[test]
+fn what_will_not_pass_is_told_at_once_and_the_value_is_kept() {
+    let server = Server::start();
+    for (mischief, code) in [(Mischief::Forbidden, "AccessDenied"), (Mischief::NoBucket, "NoSuchBucket")] {
+        for method in ["PUT", "GET"] {
+            let proxy = Proxy::start(&server, method, mischief, 1);
+            let objects = objects(&proxy.endpoint);
+            objects.insert(1, value(1, 5000)).unwrap();
+            let failed = if method == "PUT" {
+                let failed = objects.flush().unwrap_err();
+                assert_eq!(objects.get(&1).unwrap(), Some(value(1, 5000)), "it is still served");
+                objects.flush().unwrap();
+                failed
+            } else {
+                objects.flush().unwrap();
+                objects.get(&1).unwrap_err()
+            };
+            let ErrorKind::Backend { location, status, transient, .. } = failed.kind() else {
+                panic!("{failed:?}")
+            };
+            assert!(location.starts_with(&format!("s3://{BUCKET}/p/overspill-")), "{failed}");
+            assert!(status.contains(code) && !transient, "{failed}");
+            assert_eq!(objects.get(&1).unwrap(), Some(value(1, 5000)), "{method} {mischief:?}");
+            objects.close().unwrap();
+        }
+    }
 }
 
 #[test]

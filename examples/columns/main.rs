@@ -15,7 +15,7 @@ use clap::Parser;
 use overspill::arrow_array::RecordBatch;
 use overspill::arrow_ipc::reader::FileReader;
 use overspill::presets::Preset;
-use overspill::{Arrow, Compression, MutableMapping};
+use overspill::{Arrow, Compression, MutableMapping, Weigh};
 use serde_json::json;
 
 use summary::Summary;
@@ -80,7 +80,7 @@ fn run(file: &Path, args: Args) -> Result<(), Failure> {
     let mut most = 0;
     for batch in FileReader::try_new_buffered(reader?, None)? {
         let batch = batch?;
-        bytes += batch.get_array_memory_size() as u64;
+        bytes += Arrow.weigh(&count, &batch);
         batches.insert(count, batch)?;
         count += 1;
         most = most.max(batches.usage().managed());

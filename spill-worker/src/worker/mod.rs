@@ -313,9 +313,11 @@ impl Core {
                 self.tell(EventKind::Paused, &memory("no task starts"), readings);
             }
             MonitorEvent::Resumed => {
+                // First the log, so that no task seems to have started while paused.
+                self.events.add(EventKind::Resumed, memory("tasks start again"));
                 self.gate.resume();
                 self.transfers.resume();
-                self.tell(EventKind::Resumed, &memory("tasks start again"), readings);
+                self.call(EventKind::Resumed, readings);
             }
             MonitorEvent::PausedLong => {
                 self.tell(EventKind::PausedLong, &memory("without relief"), readings);
@@ -337,6 +339,10 @@ impl Core {
 
     fn tell(&self, kind: EventKind, text: &str, readings: &Readings) {
         self.events.add(kind, text);
+        self.call(kind, readings);
+    }
+
+    fn call(&self, kind: EventKind, readings: &Readings) {
         if let Some(on_event) = &self.on_event {
             on_event(kind, readings);
         }

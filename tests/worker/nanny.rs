@@ -1,0 +1,211 @@
+//! What `overspill nanny` promises.
+
+use std::fs;
+
+use crate::support::{Running, World, in_order, lives, number, speaker, until};
+
+fn shell(world: &World, nanny: &[&str], script: &str) -> Running {
+    let mut command = world.nanny(nanny);
+    command.args(["--", "/bin/sh", "-c", script]);
+    Running::start(command)
+}
+
+fn hungry(world: &World, nanny: &[&str], script: &[&str]) -> Running {
+    let mut command = world.nanny(nanny);
+    command.arg("--").arg(crate::support::hungry()).args(script);
+    Running::start(command)
+}
+
+#[test]
+fn once_ends_with_the_exit_code_of_the_worker() {
+    let world = World::new();
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -s KILL $$", 137), ("kill -s TERM $$", 143)] {
+        let (status, story) = shell(&world, &["--once"], script).end();
+        assert_eq!(status.code(), Some(code), "{script}: {story}");
+        assert!(!story.contains("restarting"), "{story}");
+    }
+    assert!(world.left().is_empty());
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_told() {
+    let world = World::new();
+    let mut command = world.nanny(&["--once", "--", "/no/such/program"]);
+    command.env("NO_COLOR", "1");
+    let (status, story) = Running::start(command).end();
+    assert_eq!(status.code(), Some(1), "{story}");
+    assert!(story.contains("could not be started") && story.contains("/no/such/program"), "{story}");
+}
+
+/// S29: the worker's own environment has the trim threshold before it starts, from `nanny.environ` or `--env` if
+/// one of those sets it, its share of the limit, and what `--env` adds.
+#[test]
+fn the_environment_of_the_worker_is_read_back() {
+    let world = World::new();
+    let print = "tr '\\0' '\\n' < /proc/$$/environ";
+    let (_, plain) = shell(&world, &["--once", "--memory-limit", "77MiB"], print).end();
+    for line in ["MALLOC_TRIM_THRESHOLD_=65536", "OVERSPILL_MEMORY_LIMIT=80740352"] {
+        assert!(plain.lines().any(|found| found == line), "{line}: {plain}");
+    }
+    let own = plain.lines().find_map(|line| line.strip_prefix("OVERSPILL_LOCAL_DIRECTORY=")).unwrap();
+    assert!(own.starts_with(world.spill().to_str().unwrap()), "{own}");
+
+    let settings = world.path(".config/overspill/overspill.yaml");
+    fs::create_dir_all(settings.parent().unwrap()).unwrap();
+    let text = "overspill:\n  nanny:\n    environ:\n      MALLOC_TRIM_THRESHOLD_: 131072\n";
+    fs::write(settings, text).unwrap();
+    let (_, by_file) = shell(&world, &["--once"], print).end();
+    assert!(by_file.lines().any(|line| line == "MALLOC_TRIM_THRESHOLD_=131072"), "{by_file}");
+    let flags = ["--once", "--env", "MALLOC_TRIM_THRESHOLD_=0", "--env", "WHO=me and you=us"];
+    let (_, by_flag) = shell(&world, &flags, print).end();
+    for line in ["MALLOC_TRIM_THRESHOLD_=0", "WHO=me and you=us"] {
+        assert!(by_flag.lines().any(|found| found == line), "{line}: {by_flag}");
+    }
+}
+
+#[test]
+fn signals_are_forwarded_and_the_one_that_ends_is_the_last() {
+    let world = World::new();
+    let script = "trap 'echo got USR1' USR1; trap 'echo got HUP' HUP; trap 'echo got TERM; exit 5' TERM; \
+                  echo ready; while :; do sleep 0.05; done";
+    let mut running = shell(&world, &[], script);
+    running.hear("ready");
+    for name in ["USR1", "HUP", "TERM"] {
+        running.signal(name);
+        running.hear(&format!("got {name}"));
+    }
+    let (status, story) = running.end();
+    assert_eq!(status.code(), Some(5), "{story}");
+    assert!(!story.contains("restarting"), "it was asked to end: {story}");
+}
+
+#[test]
+fn deaths_are_told_to_the_hook_and_answered_after_longer_and_longer_waits() {
+    let world = World::new();
+    let file = world.path("deaths");
+    let hook = format!(
+        "echo \"$OVERSPILL_WORKER_NAME $OVERSPILL_DEATH_CAUSE code $OVERSPILL_DEATH_CODE signal \
+         $OVERSPILL_DEATH_SIGNAL restarts $OVERSPILL_DEATH_RESTARTS\" >> {}",
+        file.display()
+    );
+    let mut running = shell(&world, &["--hook", &hook], "exit 3");
+    for wait in ["100ms", "200ms", "400ms"] {
+        running.hear(&format!("after {wait}"));
+    }
+    running.signal("TERM");
+    let (status, story) = running.end();
+    assert!(status.code().is_some_and(|code| code != 0), "{story}");
+    let deaths = fs::read_to_string(&file).unwrap();
+    assert!(deaths.lines().count() >= 3, "{deaths}");
+    assert_eq!(deaths.lines().next(), Some("worker ended code 3 signal  restarts true"));
+
+    fs::remove_file(&file).unwrap();
+    shell(&world, &["--once", "--hook", &hook], "kill -s KILL $$").end();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "worker ended code  signal 9 restarts false\n");
+}
+
+/// W09: memory is that of the whole tree: neither of two processes is above the limit by itself. Both end.
+#[test]
+fn the_whole_tree_counts_and_ends() {
+    let world = World::new();
+    let script = ["fork=110MiB@40MiB", "fork=110MiB@40MiB", "hold=100"];
+    let mut running = hungry(&world, &["--once", "--memory-limit", "200MiB"], &script);
+    let children = [(); 2].map(|()| number(&running.hear("started child"), "child") as u32);
+    let (_, story) = running.end();
+    assert!(["terminating: process", "killed: process"].iter().any(|how| story.contains(how)), "{story}");
+    assert!(!story.contains("allocated"), "neither child got all it wanted: {story}");
+    for child in children {
+        until("a child ends", || !lives(child));
+    }
+    assert!(world.left().is_empty());
+}
+
+/// S17: the nanny itself may be killed: no process, directory or shared memory stays.
+#[test]
+fn killing_the_nanny_leaves_nothing_behind() {
+    let world = World::new();
+    let script = ["fork=10MiB", "insert=50MiB", "--stay"];
+    let mut running = hungry(&world, &["--memory-limit", "60MiB"], &script);
+    let worker = speaker(&running.hear(", 0 values"));
+    let child = number(&running.hear("started child"), "child") as u32;
+    running.hear("inserted");
+    assert_eq!(world.left().len(), 1, "values are on disk");
+    let shared = || shared_memory_of(&[worker, child]);
+    running.signal("KILL");
+    for pid in [worker, child] {
+        until("all processes end", || !lives(pid));
+    }
+    until("the directory goes", || world.left().is_empty());
+    assert_eq!(shared(), Vec::<String>::new());
+    running.end();
+}
+
+/// The names in `/dev/shm` that are ours or carry one of these numbers.
+fn shared_memory_of(pids: &[u32]) -> Vec<String> {
+    let names = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let of_them =
+        |name: &String| name.contains("overspill") || pids.iter().any(|pid| name.contains(&pid.to_string()));
+    names.filter(of_them).collect()
+}
+
+/// The process between nanny and worker may be killed: the worker ends with it, and another takes its place.
+#[test]
+fn killing_the_guard_ends_the_worker_which_is_started_again() {
+    let world = World::new();
+    let mut running = hungry(&world, &[], &["--stay"]);
+    let first = speaker(&running.hear(", 0 values"));
+    let stat = fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
+    let guard = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+    crate::support::signal(guard, "KILL");
+    let second = speaker(&running.hear(", 0 values"));
+    assert!(first != second && !lives(first));
+    running.signal("TERM");
+    let (status, story) = running.end();
+    assert!(status.success(), "{story}");
+}
+
+/// Asked to end, a worker hands over its values, ends well, and is not started again.
+#[test]
+fn a_worker_that_retires_hands_over_its_values_and_is_not_started_again() {
+    let world = World::new();
+    let mut running =
+        hungry(&world, &["--memory-limit", "60MiB"], &["insert=50MiB", "hold=0.6", "report", "--stay"]);
+    running.hear("peak"); // by now the nanny listens to it
+    running.signal("TERM");
+    let (status, story) = running.end();
+    assert!(status.success() && !story.contains("restarting"), "{story}");
+    in_order(&story, &["handed over 50 values", "ended with exit code 0"]);
+    in_order(
+        &story,
+        &["worker: retiring: no task starts", "worker: ended: no task runs", "ended with exit code 0"],
+    );
+    assert!(world.left().is_empty());
+}
+
+/// A second signal does not wait for tasks or values.
+#[test]
+fn a_second_signal_ends_at_once() {
+    let world = World::new();
+    let mut running = hungry(&world, &[], &["--stubborn", "insert=1MiB", "hold=1000"]);
+    let pid = speaker(&running.hear("inserted"));
+    running.signal("TERM");
+    running.hear("retiring");
+    assert!(lives(pid), "it holds on");
+    running.signal("TERM");
+    let (status, story) = running.end();
+    assert_eq!(status.code(), Some(128 + 9), "{story}");
+
+    let mut alone = Running::start(world.hungry(&["--stubborn", "insert=1MiB", "hold=1000"]));
+    alone.hear("inserted");
+    alone.signal("TERM");
+    until("it retires", || {
+        let shown =
+            overspill::worker::control::Client::connect(alone.pid()).and_then(|mut worker| worker.state());
+        shown.is_ok_and(|state| state.status == overspill::worker::Status::Retiring)
+    });
+    alone.signal("TERM");
+    let (status, story) = alone.end();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15), "{story}");
+    assert!(!story.contains("handed over"), "{story}");
+}

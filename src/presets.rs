@@ -12,7 +12,7 @@ use spill_compress::{Compress, Compression};
 #[cfg(feature = "object")]
 use spill_core::Blocking;
 use spill_core::{
-    Buffer, BufferBuilder, Codec, Frames, Func, GetSize, HeapWeigher, Key, MutableMapping, Pool, Result,
+    Buffer, BufferBuilder, Codec, Frames, Func, HeapSize, HeapWeigher, Key, MutableMapping, Pool, Result,
     Value, Weigh,
 };
 use spill_disk::{Segments, SegmentsConfig, Workspace};
@@ -51,7 +51,7 @@ pub type Objects<K, V, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Blocking<sp
 /// assert!(map.usage().fast < 1 << 20);
 /// # Ok::<_, overspill::Error>(())
 /// ```
-pub fn disk<K: Key, V: Value + GetSize>(target: u64, directory: Option<&Path>) -> Result<Disk<K, V>>
+pub fn disk<K: Key, V: Value + HeapSize>(target: u64, directory: Option<&Path>) -> Result<Disk<K, V>>
 where
     Raw: Codec<V>,
 {
@@ -77,7 +77,7 @@ where
 /// # Ok::<_, overspill::Error>(())
 /// ```
 #[cfg(feature = "compress")]
-pub fn compressed_disk<K: Key, V: Value + GetSize>(
+pub fn compressed_disk<K: Key, V: Value + HeapSize>(
     target: u64,
     directory: Option<&Path>,
     compression: impl Into<Compression>,
@@ -108,7 +108,7 @@ where
 /// # Ok::<_, overspill::Error>(())
 /// ```
 #[cfg(feature = "object")]
-pub fn objects<K: Key, V: Value + GetSize>(target: u64, store: spill_object::Store) -> Result<Objects<K, V>>
+pub fn objects<K: Key, V: Value + HeapSize>(target: u64, store: spill_object::Store) -> Result<Objects<K, V>>
 where
     Raw: Codec<V>,
 {
@@ -125,7 +125,7 @@ pub struct Preset<K, V> {
     buffer: BufferBuilder<K, V>,
 }
 
-impl<K: Key, V: Value + GetSize> Preset<K, V> {
+impl<K: Key, V: Value + HeapSize> Preset<K, V> {
     /// Up to `target` bytes in RAM, values weighed by [`HeapWeigher`].
     #[must_use]
     pub fn new(target: u64) -> Self {

@@ -65,6 +65,15 @@ impl Frames {
         }
     }
 
+    /// Whether others hold these frames too. Of several frames that is known of the list, since they may be parts of
+    /// one buffer.
+    pub(crate) fn is_shared(&self) -> bool {
+        match &self.list {
+            List::One(frame) => !frame.is_empty() && !frame.is_unique(),
+            List::Many(frames) => Arc::strong_count(frames) > 1,
+        }
+    }
+
     /// The one frame, or `None` when there are none or several.
     #[must_use]
     pub fn into_single(self) -> Option<Bytes> {

@@ -75,7 +75,7 @@ mod weight;
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::{AsyncBuffer, AsyncMutableMapping, Blocking, Missing, Offload};
-pub use buffer::{Buffer, BufferBuilder, FastMemory, Lru, Overflow, Ram, Stored};
+pub use buffer::{Buffer, BufferBuilder, FastMemory, Lru, Overflow, Ram, Shared, Stored};
 pub use cache::Cache;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compose::Compose;
@@ -91,4 +91,4 @@ pub use pool::{FRAME_ALIGN, Pool, PoolBuf};
 pub use sieve::Sieve;
 pub use size::{SpilledSize, Usage};
 pub use stats::{Meter, Stats, Step};
-pub use weight::{HeapWeigher, Weigh};
+pub use weight::{HeapSize, HeapWeigher, Weigh};

@@ -413,6 +413,7 @@ where
         let mut sum = Usage::default();
         for usage in self.mappings.iter().map(MutableMapping::usage) {
             sum.fast += usage.fast;
+            sum.held += usage.held;
             sum.spilled += usage.spilled;
             sum.staged += usage.staged;
             sum.physical += usage.physical;

@@ -52,6 +52,9 @@ pub struct Usage {
     pub count: usize,
     /// Weight of the values that this mapping and those below it hold in RAM, those being written included.
     pub fast: u64,
+    /// Of `fast`, values that were passed by because somebody outside holds them, so that spilling them would free
+    /// nothing ([`Shared::Defer`](crate::Shared::Defer)). Goes down again when they are let go.
+    pub held: u64,
     /// The values whose only copy is in storage. Copies kept beside a value in fast memory are not counted.
     pub spilled: SpilledSize,
     /// Bytes accepted by storage and still held in RAM until they are written. Those values count as spilled

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use spill_core::conformance::contract::{Trial, failed_calls_change_nothing};
 use spill_core::conformance::{Fault, Faulty, Memory, Operation, Plan, Ready};
 use spill_core::{
-    Buffer, BufferBuilder, Error, Frames, Func, GetSize, Lru, MutableMapping, Result, SpilledSize, Stored,
+    Buffer, BufferBuilder, Error, Frames, Func, HeapSize, Lru, MutableMapping, Result, SpilledSize, Stored,
     Usage, Value, conformance_tests,
 };
 
@@ -22,7 +22,7 @@ fn lru() -> Lru<u64, Frames> {
     BufferBuilder::new().alone().unwrap()
 }
 
-fn buffer<V: Value + GetSize>(target: u64, writers: usize) -> Buf<V> {
+fn buffer<V: Value + HeapSize>(target: u64, writers: usize) -> Buf<V> {
     BufferBuilder::new().target(target).writers(writers).over(Memory::new()).unwrap()
 }
 

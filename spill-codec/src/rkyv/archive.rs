@@ -8,7 +8,7 @@ use rkyv::api::high::{HighSerializer, HighValidator, to_bytes_in};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::ser::allocator::ArenaHandle;
 use rkyv::util::AlignedVec;
-use spill_core::{Error, FRAME_ALIGN, GetSize, GetSizeTracker, Result};
+use spill_core::{Error, FRAME_ALIGN, GetSize, GetSizeTracker, HeapSize, Result};
 
 use super::NAME;
 use super::refusal::Refusal;
@@ -132,5 +132,11 @@ impl<T: rkyv::Archive> fmt::Debug for Archive<T> {
 impl<T: rkyv::Archive> GetSize for Archive<T> {
     fn get_heap_size_with_tracker<U: GetSizeTracker>(&self, tracker: U) -> (usize, U) {
         (self.as_bytes().len(), tracker)
+    }
+}
+
+impl<T: rkyv::Archive> HeapSize for Archive<T> {
+    fn is_shared(&self) -> bool {
+        self.0.bytes().is_shared()
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use super::core::Core;
 use super::memories::{FastMemory, Memories, Ram, Stored};
 use super::observe::Observers;
+use super::shared::Shared;
 use super::state::State;
 use super::writers::Writers;
 use super::{Buffer, Lru, Nothing};
 use crate::guard::LogLimit;
 use crate::sync::{Condvar, Mutex};
-use crate::{Clock, GetSize, HeapWeigher, Key, MutableMapping, Result, SystemClock, Value, Weigh};
+use crate::{Clock, HeapSize, HeapWeigher, Key, MutableMapping, Result, SystemClock, Value, Weigh};
 
 /// What a buffer does with a value for which it can make no room.
 #[non_exhaustive]
@@ -23,6 +24,9 @@ pub enum Overflow {
     /// heavier than the whole target is [`TooLarge`](crate::ErrorKind::TooLarge).
     Reject,
 }
+
+/// How many values an eviction tries unless told otherwise.
+const CANDIDATES: usize = 8;
 
 /// Settings of a [`Buffer`] or an [`Lru`].
 ///
@@ -40,11 +44,13 @@ pub struct BufferBuilder<K, V> {
     writers: usize,
     ceiling: Option<u64>,
     overflow: Overflow,
+    shared: Shared,
+    candidates: usize,
     observers: Observers<K, V>,
     clock: Option<Arc<dyn Clock>>,
 }
 
-impl<K: Key, V: Value + GetSize> BufferBuilder<K, V> {
+impl<K: Key, V: Value + HeapSize> BufferBuilder<K, V> {
     /// No target, no writers, values weighed by [`HeapWeigher`].
     #[must_use]
     pub fn new() -> Self {
@@ -52,7 +58,7 @@ impl<K: Key, V: Value + GetSize> BufferBuilder<K, V> {
     }
 }
 
-impl<K: Key, V: Value + GetSize> Default for BufferBuilder<K, V> {
+impl<K: Key, V: Value + HeapSize> Default for BufferBuilder<K, V> {
     fn default() -> Self {
         Self::new()
     }
@@ -69,6 +75,8 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
             writers: 0,
             ceiling: None,
             overflow: Overflow::default(),
+            shared: Shared::default(),
+            candidates: CANDIDATES,
             observers: Observers::default(),
             clock: None,
         }
@@ -111,6 +119,37 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
     #[must_use]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
+        self
+    }
+
+    /// What eviction does with values that somebody outside still holds.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use spill_core::{BufferBuilder, Lru, ManualEvict, MutableMapping, Shared};
+    ///
+    /// let storage: Lru<u32, Arc<String>> = BufferBuilder::new().alone()?;
+    /// let map = BufferBuilder::new().shared(Shared::Defer).over(storage)?;
+    /// let mine = Arc::new("mine".to_owned());
+    /// map.insert(1, Arc::clone(&mine))?;
+    /// assert_eq!(map.evict(), -1); // it would free nothing
+    /// assert_eq!(map.usage().held, map.usage().fast);
+    /// drop(mine);
+    /// assert_eq!(map.usage().held, 0);
+    /// assert!(map.evict() > 0);
+    /// # Ok::<_, spill_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn shared(mut self, shared: Shared) -> Self {
+        self.shared = shared;
+        self
+    }
+
+    /// How many values one [`evict`](crate::ManualEvict::evict) tries to spill before it gives up with -1, at least
+    /// one; 8 unless set. As many failures in a row end an eviction down to the target.
+    #[must_use]
+    pub fn candidates(mut self, count: usize) -> Self {
+        self.candidates = count;
         self
     }
 
@@ -232,6 +271,8 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
             observers: self.observers,
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
             overflow: self.overflow,
+            shared: self.shared,
+            candidates: self.candidates.max(1),
             ceiling: (self.writers > 0).then_some(ceiling),
             discards,
             log: LogLimit::default(),

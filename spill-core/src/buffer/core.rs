@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::memories::Below;
 use super::observe::Observers;
 use super::read::Reading;
+use super::shared::{Asks, Shared};
 use super::slot::CopyState;
 use super::state::State;
 use crate::guard::{LogLimit, guarded};
@@ -20,6 +21,9 @@ pub(super) struct Core<K, V, B> {
     pub(super) observers: Observers<K, V>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) overflow: Overflow,
+    pub(super) shared: Shared,
+    /// How many candidates an eviction tries before it gives up.
+    pub(super) candidates: usize,
     /// Above this weight inserts wait for the writers.
     pub(super) ceiling: Option<u64>,
     /// Whether slow memory keeps nothing: what is evicted is gone.
@@ -37,6 +41,11 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn open(&self) -> Result<MutexGuard<'_, State<K, V>>> {
         let state = self.state.lock();
         if state.closed { Err(ErrorKind::Closed { what: "the buffer" }.into()) } else { Ok(state) }
+    }
+
+    /// Who says which values to pass by.
+    pub(super) fn asks(&self) -> Asks<'_, K, V> {
+        (self.shared == Shared::Defer).then_some(&*self.weigher)
     }
 
     pub(super) fn weigh(&self, key: &K, value: &V) -> Result<u64> {

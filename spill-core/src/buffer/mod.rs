@@ -17,6 +17,7 @@ mod moves;
 mod observe;
 mod read;
 mod settle;
+mod shared;
 mod slot;
 mod spill;
 mod state;
@@ -33,6 +34,7 @@ pub use lru::Lru;
 use lru::Nothing;
 use memories::{Below, Memories};
 pub use memories::{FastMemory, Ram, Stored};
+pub use shared::Shared;
 
 use self::core::Core;
 use self::slot::Memory;
@@ -126,7 +128,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> Buffer<K, V
     }
 
     /// Evicts in the caller until fast memory weighs at most `target` bytes, 0 meaning all; stops early when
-    /// eight candidates in a row cannot be spilled. Returns the bytes moved. Problems are logged.
+    /// several candidates in a row cannot be spilled. Returns the bytes moved. Problems are logged.
     pub fn evict_until_below(&self, target: u64) -> u64 {
         self.core.evict_until_below(target)
     }
@@ -245,11 +247,13 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> MutableMapp
         self.core.peek(key)
     }
     fn usage(&self) -> Usage {
-        let state = self.core.state.lock();
+        let mut state = self.core.state.lock();
+        state.look_again(self.core.asks());
         let (fast, slow) = (self.core.below.fast().usage(), self.core.below.slow().usage());
         Usage {
             count: state.len,
             fast: state.ram_bytes + fast.fast + slow.fast,
+            held: state.held.bytes() + fast.held + slow.held,
             spilled: state.spilled(&self.core.below),
             staged: fast.staged + slow.staged,
             physical: fast.physical + slow.physical,
@@ -271,7 +275,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> MutableMapp
             promotions: counts.promotions,
             cancelled: counts.cancelled,
             failures: counts.failures,
-            deferred: state.table.deferred() as u64,
+            deferred: (state.table.deferred() - state.held.len()) as u64,
             fast_count: state.fast_count as u64,
             fast_bytes: state.fast_bytes,
             slow_count: (state.len - state.fast_count.min(state.len)) as u64,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::flight::Landing;
 use super::memories::Below;
+use super::shared::{Asks, Candidate};
 use super::slot::{CopyState, Flight, Memory, Tried};
 use super::state::State;
 use crate::{Error, Key, Value};
@@ -137,6 +138,7 @@ impl<K: Key, V: Value> State<K, V> {
         clean_is_free: bool,
     ) -> Begun<K, V> {
         self.table.withdraw(i);
+        self.held.forget(i);
         let slot = &self.table[i].item;
         let (weight, clean) = (slot.weight, slot.slow == CopyState::Clean);
         if clean && clean_is_free {
@@ -194,9 +196,13 @@ impl<K: Key, V: Value> State<K, V> {
     pub(super) fn evict_clean<B: Below<K, V>>(
         &mut self,
         below: &B,
+        asks: Asks<'_, K, V>,
         now: impl Fn() -> Duration,
     ) -> Option<Ended<K, V>> {
-        let i = self.candidate(None, now).filter(|&i| self.table[i].item.slow == CopyState::Clean)?;
+        let Candidate::Slot(i) = self.candidate(asks, None, now) else { return None };
+        if self.table[i].item.slow != CopyState::Clean {
+            return None;
+        }
         match self.begin_spill(below, i, true) {
             Begun::Left { ended, .. } => Some(ended),
             Begun::Write(_) | Begun::Fetch(_) => unreachable!("its slow copy is Clean"),

@@ -167,7 +167,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         // the usual way of a read back: an unchanged value makes room for it, in the same critical section
         let inline = !B::STORED && self.ceiling.is_none() && self.observers.evict.is_empty();
         if inline && state.above(target) {
-            evicted = state.evict_clean(&self.below, || self.clock.now());
+            evicted = state.evict_clean(&self.below, self.asks(), || self.clock.now());
         }
         let shrink = state.above(target);
         drop(state);

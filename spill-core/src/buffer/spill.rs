@@ -5,14 +5,12 @@ use super::flight::Landing;
 use super::memories::Below;
 use super::moves::{Begun, Course, Ended, Failed, Fetch, Spill, SpillEnds, Wrote};
 use super::read::Reading;
+use super::shared::Candidate;
 use super::slot::{CopyState, Memory, Slot};
 use super::state::State;
 use crate::guard::guarded;
 use crate::sync::MutexGuard;
 use crate::{Error, ErrorKind, Key, MutableMapping, Result, Value};
-
-/// How many candidates one eviction tries before it gives up.
-const CANDIDATES: usize = 8;
 
 /// How many candidates it looks at in all, those that were replaced while being spilled included.
 const REPLACED: usize = 1000;
@@ -47,14 +45,15 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// Evicts until fast memory weighs at most `target`, or nothing more can be moved. Bytes moved. With 0,
     /// what weighs nothing goes too.
     pub(super) fn evict_until_below(&self, target: u64) -> u64 {
+        self.state.lock().look_again(self.asks());
         self.evict_while_above((target > 0).then_some(target))
     }
 
-    /// Evicts while fast memory weighs more than `target`, or at all; until `CANDIDATES` in a row failed.
+    /// Evicts while fast memory weighs more than `target`, or at all; until so many candidates in a row failed.
     fn evict_while_above(&self, target: Option<u64>) -> u64 {
         let mut moved = 0;
         let mut failures = 0;
-        while failures < CANDIDATES {
+        while failures < self.candidates {
             match self.evict_step(target, None) {
                 Step::Moved { weight, left } => {
                     moved += weight;
@@ -83,7 +82,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 Step::Failed(slot, error) => {
                     last = Some(error);
                     failed.push(slot);
-                    if failed.len() == CANDIDATES {
+                    if failed.len() == self.candidates {
                         break;
                     }
                 }
@@ -103,8 +102,14 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             if target.is_some_and(|target| !state.above(target)) {
                 return Step::Below;
             }
-            if let Some(i) = state.candidate(eager.map(Vec::as_slice), || self.clock.now()) {
-                return self.spill_in(state, i);
+            match state.candidate(self.asks(), eager.map(Vec::as_slice), || self.clock.now()) {
+                Candidate::Slot(i) => return self.spill_in(state, i),
+                Candidate::None => {}
+                Candidate::More => {
+                    drop(state);
+                    state = self.state.lock();
+                    continue;
+                }
             }
             match state.signal_of_any_value().filter(|_| eager.is_some()) {
                 Some(signal) => {

@@ -13,6 +13,7 @@ use super::copies::Copies;
 use super::flight::{Landing, Signal};
 use super::memories::Below;
 use super::moves::{Course, Ended, Next, Spill};
+use super::shared::Held as Passed;
 use super::slot::{CopyState, Flight, Memory, Settled, Slot};
 use crate::table::{Standing, Table};
 use crate::{Key, MutableMapping, Value};
@@ -44,6 +45,8 @@ pub(super) struct State<K, V> {
     /// The one tried last, and when the next is.
     pub(super) last_retried: u32,
     pub(super) next_retry: Duration,
+    /// Values passed by because somebody outside holds them.
+    pub(super) held: Passed,
     pub(super) slow_copies: Copies,
     pub(super) fast_copies: Copies,
     /// Walks under way, and the keys whose slow copy was replaced by a fast value meanwhile.
@@ -84,6 +87,7 @@ impl<K: Key, V: Value> State<K, V> {
             pending: BTreeSet::new(),
             last_retried: 0,
             next_retry: Duration::ZERO,
+            held: Passed::default(),
             slow_copies: Copies::default(),
             fast_copies: Copies::default(),
             walks: 0,
@@ -144,6 +148,7 @@ impl<K: Key, V: Value> State<K, V> {
     /// The bookkeeping of a flight that begins.
     pub(super) fn take_off(&mut self, i: u32) {
         self.table.withdraw(i);
+        self.held.forget(i);
         self.note_flying(i);
         if !self.pending.is_empty() {
             self.pending.remove(&i);
@@ -197,16 +202,9 @@ impl<K: Key, V: Value> State<K, V> {
         Some(self.signal(i))
     }
 
-    /// The slot to evict next. With the list of those tried already, also one that is deferred and not due.
-    pub(super) fn candidate(&mut self, tried: Option<&[u32]>, now: impl Fn() -> Duration) -> Option<u32> {
-        loop {
-            let oldest = self.table.oldest(&now);
-            let i = oldest.or_else(|| self.table.waiting(tried?))?;
-            if self.table[i].item.flight.is_none() {
-                return Some(i);
-            }
-            self.table.withdraw(i); // it is being read, and is placed again when that ended
-        }
+    /// What flies of `i`.
+    pub(super) fn flies(&self, i: u32) -> Option<Flight> {
+        self.table[i].item.flight
     }
 
     /// R2. Sets the value of `i`, or takes it; `was_present` tells whether the key was there before.
@@ -223,6 +221,7 @@ impl<K: Key, V: Value> State<K, V> {
         self.len = self.len + usize::from(present) - usize::from(was_present);
         self.table.forget_failures(i);
         self.table.withdraw(i);
+        self.held.forget(i);
         self.table.touch(i);
         let ended = if self.slot(i).flight.is_some() {
             if present {

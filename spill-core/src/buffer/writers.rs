@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::core::Core;
 use super::memories::Below;
 use super::moves::Begun;
+use super::shared::Candidate;
 use super::state::State;
 use crate::sync::{JoinHandle, MutexGuard, spawn};
 use crate::{Error, Key, Result, Value};
@@ -115,7 +116,7 @@ fn gather<K: Key, V: Value, B: Below<K, V>>(
     while batch.len() < BATCH_VALUES
         && bytes < BATCH_BYTES
         && state.above(state.target.saturating_add(state.writing_bytes))
-        && let Some(i) = state.candidate(None, || core.clock.now())
+        && let Candidate::Slot(i) = state.candidate(core.asks(), None, || core.clock.now())
     {
         let weight = state.slot(i).weight;
         let begun = state.begin_spill(&core.below, i, core.observers.evict.is_empty());

@@ -77,9 +77,9 @@ impl Deferred {
         self.ready.first().copied()
     }
 
-    /// The slot that is due first, due or not, other than those `tried`.
-    pub(crate) fn waiting(&self, tried: &[u32]) -> Option<u32> {
-        self.waiting.iter().map(|&(_, slot)| slot).find(|slot| !tried.contains(slot))
+    /// The slots that wait, the first due first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u32> {
+        self.waiting.iter().map(|&(_, slot)| slot)
     }
 
     /// When the next retry is due.
@@ -100,7 +100,8 @@ impl Deferred {
         self.waiting.len() + self.ready.len()
     }
 
-    fn make_ready(&mut self, slot: u32) {
+    /// `slot` need not wait any longer.
+    pub(crate) fn make_ready(&mut self, slot: u32) {
         self.withdraw(slot);
         if let Some(deferral) = self.of.get(&slot) {
             self.ready.insert((deferral.stamp, slot));

@@ -125,9 +125,14 @@ impl<K: Key, T> Table<K, T> {
         self.order.oldest(now)
     }
 
-    /// A deferred slot whose retry is not due, other than those `tried`.
-    pub(crate) fn waiting(&self, tried: &[u32]) -> Option<u32> {
-        self.order.deferred.waiting(tried)
+    /// The deferred slots whose retry is not due, the first due first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = u32> {
+        self.order.deferred.waiting()
+    }
+
+    /// The retry of `i`, which is deferred, is due now.
+    pub(crate) fn ready(&mut self, i: u32) {
+        self.order.deferred.make_ready(i);
     }
 
     pub(crate) fn next_retry(&self) -> Option<Duration> {

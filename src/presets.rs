@@ -137,13 +137,7 @@ impl<K: Key, V: Value> Preset<K, V> {
     /// Up to `target` bytes in RAM, values weighed by `weigher`.
     #[must_use]
     pub fn weighed_by(target: u64, weigher: impl Weigh<K, V>) -> Self {
-        Preset {
-            target,
-            directories: Vec::new(),
-            quota: u64::MAX,
-            writers: 0,
-            buffer: BufferBuilder::weighed_by(weigher),
-        }
+        Preset { target, directories: Vec::new(), quota: u64::MAX, writers: 0, buffer: BufferBuilder::weighed_by(weigher) }
     }
 
     /// Where to spill; without it, the operating system's temporary directory.

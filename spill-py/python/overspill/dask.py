@@ -72,7 +72,7 @@ class Spill(WorkerPlugin):
         compressor: str | None = None,
         writers: int | None = None,
     ) -> None:
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "target": target,
             "max_spill": max_spill,
             "compressor": compressor,

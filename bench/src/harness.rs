@@ -77,6 +77,7 @@ fn median(values: &[f64]) -> f64 {
 #[derive(Clone, Copy)]
 pub enum Unit {
     NanosEach(u64),
+    MillisEach(u64),
     GibPerSecond(u64),
     ThousandsPerSecond(u64),
 }
@@ -85,6 +86,7 @@ impl Unit {
     fn show(self, seconds: f64) -> String {
         match self {
             Unit::NanosEach(count) => format!("{:.1} ns", seconds * 1e9 / count as f64),
+            Unit::MillisEach(count) => format!("{:.1} ms", seconds * 1e3 / count as f64),
             Unit::GibPerSecond(bytes) => format!("{:.2} GiB/s", bytes as f64 / seconds / f64::from(1 << 30)),
             Unit::ThousandsPerSecond(count) => format!("{:.0} k/s", count as f64 / seconds / 1e3),
         }

@@ -7,6 +7,7 @@ mod harness;
 mod hit;
 mod large;
 mod memory;
+mod object;
 mod small;
 
 use harness::Row;
@@ -14,12 +15,13 @@ use harness::Row;
 /// A group of questions: its name, what it asks, and how.
 type Question = (&'static str, &'static str, fn(usize) -> Vec<Row>);
 
-const QUESTIONS: [Question; 6] = [
+const QUESTIONS: [Question; 7] = [
     ("hit", "a hit in fast memory, beside the lru crate behind a mutex", hit::run),
     ("large", "1 MiB values through the whole chain, beside plain file I/O", large::run),
     ("small", "4 KiB values through the whole chain, beside file I/O, fjall and redb", small::run),
     ("memory", "RAM for each spilled value; what evicting an unchanged value writes", memory::run),
     ("amplification", "what overwriting writes beyond the bytes handed over", amplification::run),
+    ("object", "values in an S3 server 20 ms away, beside the plain client", object::run),
     ("codec", "a large value viewed in place by rkyv, beside deserialised by serde", codec::run),
 ];
 

@@ -9,7 +9,8 @@ mod sqlite;
 use std::path::Path;
 use std::sync::Arc;
 
-use overspill::{BufferBuilder, Func, HeapSize, HeapWeigher, MutableMapping, Result, Serde};
+use get_size2::GetSize;
+use overspill::{BufferBuilder, Func, HeapWeigher, MutableMapping, Result, Serde};
 use serde::{Deserialize, Serialize};
 use sqlite::SqliteTable;
 
@@ -21,16 +22,10 @@ const TASKS: u32 = 50;
 const TARGET: u64 = 2 << 20;
 
 /// The result of a task: the prime numbers of a range.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, GetSize, Serialize, Deserialize)]
 struct Primes {
     first: u32,
     primes: Vec<u32>,
-}
-
-impl HeapSize for Primes {
-    fn heap_size(&self) -> u64 {
-        self.primes.heap_size()
-    }
 }
 
 impl Primes {

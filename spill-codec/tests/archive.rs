@@ -13,7 +13,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use spill_codec::{Archive, Rkyv};
-use spill_core::{Codec, ErrorKind, FRAME_ALIGN, Frames, HeapSize, Pool, Result};
+use spill_core::{Codec, ErrorKind, FRAME_ALIGN, Frames, GetSize, Pool, Result};
 
 #[derive(Clone, Debug, PartialEq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 enum Shape {
@@ -122,7 +122,7 @@ fn it_crosses_threads() {
 #[test]
 fn it_weighs_the_bytes_that_it_holds() {
     let archive = Archive::new(&vec![7_u64; 1000]).unwrap();
-    assert_eq!(archive.heap_size(), 8008);
+    assert_eq!(archive.get_heap_size(), 8008);
     let owner: Vec<u8> = archive.as_bytes().clone().try_into_mut().map(Into::into).unwrap_or_default();
     assert!(owner.is_empty(), "the archive still holds its bytes");
     let bytes = archive.as_bytes().clone();

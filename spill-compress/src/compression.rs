@@ -15,8 +15,8 @@ use crate::tally::{Counter, Tally};
 /// How a layer compresses: by one setting for all, or by [`Adaptive`], which chooses for each frame and is the
 /// default.
 ///
-/// Any [`Compressor`] is one, and so is a name: `adaptive`, `none`, `lz4`, `zstd:LEVEL`, the latter two also
-/// with the width of items to shuffle by, as in `lz4+shuffle8`.
+/// Any [`Compressor`] is one, and so is a name: `adaptive`, `none`, `lz4`, `lz4:ACCELERATION`, `zstd:LEVEL`; all but
+/// the first two also with the width of items to shuffle by, as in `lz4+shuffle8`.
 ///
 /// ```
 /// use spill_compress::{Compression, Lz4, Width};
@@ -180,6 +180,10 @@ impl FromStr for Compression {
             ("none", "") if width == Width::One => NoCompression.into(),
             #[cfg(feature = "lz4")]
             ("lz4", "") => crate::Lz4.into(),
+            #[cfg(feature = "lz4")]
+            ("lz4", acceleration) => {
+                crate::Lz4Fast::new(acceleration.parse().map_err(|_| unknown(text))?)?.into()
+            }
             #[cfg(feature = "zstd")]
             ("zstd", "") => crate::Zstd::default().into(),
             #[cfg(feature = "zstd")]
@@ -195,8 +199,8 @@ fn parse_width(filter: &str) -> Option<Width> {
 }
 
 fn unknown(text: &str) -> Error {
-    let known = "adaptive, none, lz4, zstd or zstd:LEVEL (as far as compiled in), the last three also followed \
-                 by +shuffleN with N of 1, 2, 4, 8 or 16";
+    let known = "adaptive, none, lz4, lz4:ACCELERATION, zstd or zstd:LEVEL (as far as compiled in); all but the \
+                 first two also followed by +shuffleN with N of 1, 2, 4, 8 or 16";
     Error::config("compression", text, known)
 }
 
@@ -206,7 +210,9 @@ mod tests {
 
     #[test]
     fn names_are_read_and_written() {
-        for name in ["adaptive", "none", "lz4", "zstd:3", "zstd:-5", "lz4+shuffle8", "zstd:22+shuffle2"] {
+        for name in
+            ["adaptive", "none", "lz4", "lz4:9", "zstd:3", "zstd:-5", "lz4+shuffle8", "zstd:22+shuffle2"]
+        {
             assert_eq!(name.parse::<Compression>().unwrap().to_string(), name);
         }
         assert_eq!("zstd".parse::<Compression>().unwrap().to_string(), "zstd:3");
@@ -217,7 +223,8 @@ mod tests {
         for name in [
             "",
             "gzip",
-            "lz4:3",
+            "lz4:0",
+            "lz4:x",
             "zstd:x",
             "zstd:23",
             "lz4+shuffle3",

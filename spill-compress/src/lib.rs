@@ -67,7 +67,7 @@ pub use compression::Compression;
 pub use compressor::{Compressor, NoCompression};
 pub use layer::{Compress, DEFAULT_MAX_VALUE_BYTES};
 #[cfg(feature = "lz4")]
-pub use lz4::Lz4;
+pub use lz4::{Lz4, Lz4Fast};
 pub use shuffle::Width;
 pub use tally::Tally;
 #[cfg(feature = "zstd")]

@@ -83,6 +83,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use evict::ManualEvict;
 pub use frames::Frames;
 pub use func::{Codec, Func};
+pub use get_size2::{GetSize, GetSizeTracker};
 pub use key_codec::KeyCodec;
 pub use key_map::{EncodedKeys, KeyMap};
 pub use mapping::{Key, MappingExt, MutableMapping, Value};

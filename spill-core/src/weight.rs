@@ -3,18 +3,36 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use get_size2::{GetSize, GetSizeTracker};
 
 use crate::Frames;
 
-/// Bytes that a value holds on the heap, beyond its own `size_of`.
+/// A value whose [`GetSize`] tells what it holds on the heap: what [`HeapWeigher`] asks for.
 ///
-/// Ready for the common types; implement it for your own by summing the fields. An `Arc<T>` counts what it
-/// points to in full, since the mapping keeps it alive; capacity counts, not length, where memory was taken
-/// for it.
-pub trait HeapSize {
-    /// Bytes on the heap. Should be cheap: it runs once for each insert and read back.
-    fn heap_size(&self) -> u64;
-
+/// [`GetSize`] is the trait of the crate `get-size2`, which has it for the common types and whose feature
+/// `derive` makes it for yours. It counts capacity where memory was taken for it, and all that an `Arc` points
+/// to, since the mapping keeps that alive. It is asked once for each insert and read back, and visits each item
+/// of a collection of collections.
+///
+/// Ready for numbers, text, vectors, [`Bytes`], [`Frames`], options and pairs, and for an `Arc` of whatever has
+/// [`GetSize`], which is what a type of yours should be behind to be cheap to clone.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use get_size2::GetSize; // get-size2 = { version = "0.11", features = ["derive"] }
+/// use spill_core::{HeapWeigher, Weigh};
+///
+/// #[derive(GetSize)]
+/// struct Reading {
+///     station: String,
+///     values: Vec<f64>,
+/// }
+///
+/// let reading = Arc::new(Reading { station: "north".to_owned(), values: vec![0.0; 1000] });
+/// assert_eq!(HeapWeigher.weigh(&1, &reading), size_of::<usize>() as u64 + size_of::<Reading>() as u64 + 5 + 8000);
+/// ```
+pub trait HeapSize: GetSize {
     /// Whether somebody beside the owner of `self` holds what is on the heap, so that dropping `self` frees nothing.
     /// Known of `Arc`, [`Bytes`] and [`Frames`]; `false` otherwise. Must be as cheap as reading a counter.
     fn is_shared(&self) -> bool {
@@ -22,99 +40,82 @@ pub trait HeapSize {
     }
 }
 
-macro_rules! flat {
-    ($($t:ty),*) => { $(impl HeapSize for $t { fn heap_size(&self) -> u64 { 0 } })* };
+macro_rules! owned {
+    ($($t:ty),*) => { $(impl HeapSize for $t {})* };
 }
-flat!((), bool, char, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, f32, f64, &'static str);
+owned!(
+    (),
+    bool,
+    char,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    usize,
+    i8,
+    i16,
+    i32,
+    i64,
+    i128,
+    isize,
+    f32,
+    f64,
+    &'static str
+);
+owned!(String, Box<str>);
 
-/// What `Arc` keeps beside its value: two counts.
-const ARC_HEADER: u64 = 16;
+impl<T: GetSize> HeapSize for Vec<T> {}
 
 impl HeapSize for Bytes {
-    fn heap_size(&self) -> u64 {
-        self.len() as u64
-    }
     fn is_shared(&self) -> bool {
         !self.is_empty() && !self.is_unique()
     }
 }
 
-impl HeapSize for Frames {
-    fn heap_size(&self) -> u64 {
-        self.byte_len()
+impl GetSize for Frames {
+    fn get_heap_size_with_tracker<T: GetSizeTracker>(&self, tracker: T) -> (usize, T) {
+        (usize::try_from(self.byte_len()).unwrap_or(usize::MAX), tracker)
     }
+}
+
+impl HeapSize for Frames {
     fn is_shared(&self) -> bool {
         Frames::is_shared(self)
     }
 }
 
-impl HeapSize for String {
-    fn heap_size(&self) -> u64 {
-        self.capacity() as u64
-    }
-}
-
-impl HeapSize for Box<str> {
-    fn heap_size(&self) -> u64 {
-        self.len() as u64
-    }
-}
-
 impl HeapSize for Arc<str> {
-    fn heap_size(&self) -> u64 {
-        ARC_HEADER + self.len() as u64
-    }
     fn is_shared(&self) -> bool {
         Arc::strong_count(self) > 1
     }
 }
 
-impl<T: HeapSize> HeapSize for Vec<T> {
-    fn heap_size(&self) -> u64 {
-        (self.capacity() * size_of::<T>()) as u64 + self.iter().map(HeapSize::heap_size).sum::<u64>()
+impl<T: GetSize> HeapSize for Arc<[T]> {
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(self) > 1
     }
 }
 
-impl<T: HeapSize> HeapSize for Arc<[T]> {
-    fn heap_size(&self) -> u64 {
-        ARC_HEADER + size_of_val(&**self) as u64 + self.iter().map(HeapSize::heap_size).sum::<u64>()
-    }
+impl<T: GetSize> HeapSize for Arc<T> {
     fn is_shared(&self) -> bool {
         Arc::strong_count(self) > 1
     }
 }
 
 impl<T: HeapSize> HeapSize for Box<T> {
-    fn heap_size(&self) -> u64 {
-        size_of::<T>() as u64 + (**self).heap_size()
-    }
     fn is_shared(&self) -> bool {
         (**self).is_shared()
     }
 }
 
-impl<T: HeapSize> HeapSize for Arc<T> {
-    fn heap_size(&self) -> u64 {
-        ARC_HEADER + size_of::<T>() as u64 + (**self).heap_size()
-    }
-    fn is_shared(&self) -> bool {
-        Arc::strong_count(self) > 1
-    }
-}
-
 impl<T: HeapSize> HeapSize for Option<T> {
-    fn heap_size(&self) -> u64 {
-        self.as_ref().map_or(0, HeapSize::heap_size)
-    }
     fn is_shared(&self) -> bool {
         self.as_ref().is_some_and(HeapSize::is_shared)
     }
 }
 
 impl<A: HeapSize, B: HeapSize> HeapSize for (A, B) {
-    fn heap_size(&self) -> u64 {
-        self.0.heap_size() + self.1.heap_size()
-    }
     fn is_shared(&self) -> bool {
         self.0.is_shared() || self.1.is_shared()
     }
@@ -153,7 +154,7 @@ pub struct HeapWeigher;
 
 impl<K, V: HeapSize> Weigh<K, V> for HeapWeigher {
     fn weigh(&self, _key: &K, value: &V) -> u64 {
-        size_of::<V>() as u64 + value.heap_size()
+        value.get_size() as u64
     }
     fn is_shared(&self, _key: &K, value: &V) -> bool {
         value.is_shared()
@@ -163,6 +164,34 @@ impl<K, V: HeapSize> Weigh<K, V> for HeapWeigher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn weight<V: HeapSize>(value: &V) -> usize {
+        HeapWeigher.weigh(&(), value) as usize
+    }
+
+    /// S04: common types weigh their own size and the memory they hold.
+    #[test]
+    fn common_types_weigh_what_they_hold() {
+        assert_eq!(weight(&7_u64), 8);
+        assert_eq!(weight(&String::with_capacity(100)), size_of::<String>() + 100);
+        let mut numbers = Vec::with_capacity(1000);
+        numbers.push(1.5_f64);
+        assert_eq!(weight(&numbers), size_of::<Vec<f64>>() + 8000, "memory taken, not only what is in use");
+        let words = vec!["ab".to_owned(), "cde".to_owned()];
+        assert_eq!(weight(&words), size_of::<Vec<String>>() + 2 * size_of::<String>() + 5);
+        assert_eq!(weight(&Arc::new([0_u32; 10])), size_of::<usize>() + 40);
+        assert_eq!(weight(&Some(Box::new(1_u16))), size_of::<usize>() + 2);
+        assert_eq!(weight(&Bytes::from(vec![0; 300])), size_of::<Bytes>() + 300);
+        let frames = Frames::from_iter([Bytes::from(vec![0; 300]), Bytes::from(vec![0; 20])]);
+        assert_eq!(weight(&frames), size_of::<Frames>() + 320);
+    }
+
+    /// S04: a slice of a larger buffer weighs what it shows; who keeps the rest alive is not ours to know.
+    #[test]
+    fn a_slice_weighs_its_length() {
+        let slice = Bytes::from(vec![0; 1000]).slice(..10);
+        assert_eq!(weight(&slice), size_of::<Bytes>() + 10);
+    }
 
     #[test]
     fn shared_is_what_others_hold_too() {

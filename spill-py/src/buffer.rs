@@ -179,11 +179,11 @@ impl NativeBuffer {
 
     /// Opens the buffer. `hooks` has what [`Hooks`] and [`Calls`] name.
     #[expect(clippy::too_many_arguments, reason = "called by name, from one place in Python")]
-    #[pyo3(signature = (*, directory, target, max_spill, compressor, writers, forgets, hooks))]
+    #[pyo3(signature = (*, directories, target, max_spill, compressor, writers, forgets, hooks))]
     fn _open(
         &self,
         py: Python<'_>,
-        directory: Option<PathBuf>,
+        directories: Vec<PathBuf>,
         target: u64,
         max_spill: Option<u64>,
         compressor: &str,
@@ -206,7 +206,7 @@ impl NativeBuffer {
         let names = Arc::new(Names::default());
         let buffer = py.detach(|| {
             let pool = Pool::new(POOL.min(target / 8));
-            let store = store::open(directory.as_deref(), compressor, max_spill, &pool)?;
+            let store = store::open(&directories, compressor, max_spill, &pool)?;
             let objects = Arc::new(Objects::new(store, hooks, Arc::clone(&names), pool));
             let checked = Arc::clone(&objects);
             BufferBuilder::weighed_by(|_: &Id, value: &Value| value.weight())

@@ -71,7 +71,7 @@ impl NativeStore {
         let mapping = py
             .detach(|| -> Result<Arc<dyn MutableMapping<Text, Frames>>> {
                 let compression: Compression = compressor.parse()?;
-                let inner = Capped { inner: build(&pool)?, limit: max_bytes };
+                let inner = Capped { inner: build(&pool)?, limit: max_bytes, setting: "max_bytes" };
                 if compressor == "none" {
                     return Ok(Arc::new(inner));
                 }

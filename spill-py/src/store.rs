@@ -1,6 +1,6 @@
 //! What lies below: compressed segment files in a private directory, bounded by `max_spill`.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -14,17 +14,21 @@ use crate::names::Id;
 /// Storage of frames, whatever it is made of.
 pub(crate) type Store = Arc<dyn MutableMapping<Id, Frames>>;
 
-/// Opens segment files under `directory`, or under the temporary directory of the operating system.
+/// Opens segment files under `directories`, or under the temporary directory of the operating system.
 pub(crate) fn open(
-    directory: Option<&Path>,
+    directories: &[PathBuf],
     compressor: &str,
     max_spill: Option<u64>,
     pool: &Pool,
 ) -> PyResult<Store> {
     let build = || -> Result<Store> {
         let compression: Compression = compressor.parse()?;
-        let segments = Segments::open(SegmentsConfig::new(Workspace::open(directory)?).pool(pool.clone()))?;
-        let capped = Capped { inner: segments, limit: max_spill };
+        let workspaces = match directories {
+            [] => vec![Workspace::open(None)?],
+            directories => Workspace::open_all(directories)?,
+        };
+        let segments = Segments::open(SegmentsConfig::across(workspaces).pool(pool.clone()))?;
+        let capped = Capped { inner: segments, limit: max_spill, setting: "max_spill" };
         Ok(Arc::new(Compress::new(compression, capped).with_pool(pool.clone())))
     };
     build().map_err(|error| raised(&error))
@@ -35,6 +39,8 @@ pub(crate) fn open(
 pub(crate) struct Capped<M> {
     pub(crate) inner: M,
     pub(crate) limit: Option<u64>,
+    /// What the limit is called.
+    pub(crate) setting: &'static str,
 }
 
 impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Capped<M> {
@@ -47,7 +53,7 @@ impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Capped<
             let used = self.inner.usage().spilled.disk.saturating_sub(old);
             if used + value.byte_len() > limit {
                 return Err(
-                    ErrorKind::Full { path: None, used, limit, free: None, setting: "max_spill" }.into()
+                    ErrorKind::Full { path: None, used, limit, free: None, setting: self.setting }.into()
                 );
             }
         }

@@ -370,14 +370,14 @@ def test_readings_on_the_scheduler(running, client):
     assert memory.optimistic == memory.managed + memory.unmanaged_old
 
 
-def test_retiring_a_worker_moves_its_spilled_data(client):
+def test_retiring_a_worker_moves_its_spilled_data(running):
     """The last test on this cluster: a worker goes, what it had on disk is on the other."""
+    _, client = running
     address, other = sorted(client.scheduler_info()["workers"])
     futures = client.map(chunk, range(30), workers=[address], pure=False)
     wait(futures)
     client.run(spill_all)
-    client.retire_workers([address], close_workers=False, remove=False)
+    client.retire_workers([address])
     assert all(other in workers for workers in client.who_has(futures).values())
     for n, back in enumerate(client.gather(futures)):
         assert back[0] == back[-1] == n
-    client.restart(timeout=60)

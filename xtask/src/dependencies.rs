@@ -19,8 +19,17 @@ const SIBLINGS: &[(&str, Option<&[&str]>)] = &[
 ];
 
 /// What `spill-core` may pull into a program that uses it.
-const CORE: &[&str] =
-    &["async-trait", "bytes", "bytesize", "hashbrown", "parking_lot", "thiserror", "tokio", "tracing"];
+const CORE: &[&str] = &[
+    "async-trait",
+    "bytes",
+    "bytesize",
+    "get-size2",
+    "hashbrown",
+    "parking_lot",
+    "thiserror",
+    "tokio",
+    "tracing",
+];
 
 /// Checks both rules.
 pub(crate) fn run() -> Result {

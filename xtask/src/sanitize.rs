@@ -3,8 +3,8 @@
 use crate::shell::{Failure, Line, Result};
 use crate::steps::Context;
 
-/// The package with unsafe code, and its tests that reach it.
-const TESTS: &str = "-p spill-codec --features rkyv --test archive";
+/// The packages with unsafe code, and their tests that reach it.
+const TESTS: [&str; 2] = ["-p spill-codec --features rkyv --test archive", "-p spill-compress --lib shuffle"];
 
 /// Builds of another compiler with other flags, kept apart so that neither spoils what the other made.
 const FOLDER: &str = "target/asan";
@@ -14,10 +14,11 @@ pub(crate) fn run(_: &Context) -> Result {
     let nightly = Line::new("rustc", "+nightly --version --verbose").text().ok();
     let host = nightly.as_deref().and_then(host);
     match host {
-        Some(host) if has_runtime(host) => sanitized(host).run(),
+        Some(host) if has_runtime(host) => each(|tests| sanitized(tests, host).run()),
         _ if Line::new("valgrind", "--version").succeeds() => {
             let stable = Line::new("rustc", "--version --verbose").text()?;
-            watched(host_of(&stable)?).run()
+            let host = host_of(&stable)?;
+            each(|tests| watched(tests, host).run())
         }
         _ => Err(Failure::Person(
             "the unsafe code cannot be checked: neither AddressSanitizer nor valgrind is installed; to install \
@@ -25,6 +26,10 @@ pub(crate) fn run(_: &Context) -> Result {
                 .to_owned(),
         )),
     }
+}
+
+fn each(run: impl Fn(&str) -> Result) -> Result {
+    TESTS.into_iter().try_for_each(run)
 }
 
 fn host_of(version: &str) -> Result<&str> {
@@ -46,15 +51,15 @@ fn has_runtime(host: &str) -> bool {
 }
 
 /// With a target named, the flags are for what runs under the sanitizer and not for build scripts.
-fn sanitized(host: &str) -> Line {
-    Line::cargo(&format!("+nightly test {TESTS} --target {host} --target-dir {FOLDER}"))
+fn sanitized(tests: &str, host: &str) -> Line {
+    Line::cargo(&format!("+nightly test {tests} --target {host} --target-dir {FOLDER}"))
         .env("RUSTFLAGS", "-Zsanitizer=address")
 }
 
 /// Each access is looked at as it is made, which is slow: fewer cases.
-fn watched(host: &str) -> Line {
+fn watched(tests: &str, host: &str) -> Line {
     let runner = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace(['-', '.'], "_"));
-    Line::cargo(&format!("test {TESTS}"))
+    Line::cargo(&format!("test {tests}"))
         .env(&runner, "valgrind --quiet --error-exitcode=1")
         .env("PROPTEST_CASES", "16")
 }
@@ -73,7 +78,7 @@ mod tests {
 
     #[test]
     fn valgrind_runs_the_tests_of_the_host() {
-        let line = watched("x86_64-unknown-linux-gnu").to_string();
+        let line = watched(TESTS[0], "x86_64-unknown-linux-gnu").to_string();
         assert!(line.contains("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='valgrind "), "{line}");
         assert!(line.ends_with("--test archive"), "{line}");
     }

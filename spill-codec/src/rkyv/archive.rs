@@ -8,7 +8,7 @@ use rkyv::api::high::{HighSerializer, HighValidator, to_bytes_in};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::ser::allocator::ArenaHandle;
 use rkyv::util::AlignedVec;
-use spill_core::{Error, FRAME_ALIGN, HeapSize, Result};
+use spill_core::{Error, FRAME_ALIGN, GetSize, GetSizeTracker, HeapSize, Result};
 
 use super::NAME;
 use super::refusal::Refusal;
@@ -129,8 +129,14 @@ impl<T: rkyv::Archive> fmt::Debug for Archive<T> {
     }
 }
 
+impl<T: rkyv::Archive> GetSize for Archive<T> {
+    fn get_heap_size_with_tracker<U: GetSizeTracker>(&self, tracker: U) -> (usize, U) {
+        (self.as_bytes().len(), tracker)
+    }
+}
+
 impl<T: rkyv::Archive> HeapSize for Archive<T> {
-    fn heap_size(&self) -> u64 {
-        self.as_bytes().heap_size()
+    fn is_shared(&self) -> bool {
+        self.0.bytes().is_shared()
     }
 }

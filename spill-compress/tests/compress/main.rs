@@ -5,6 +5,8 @@
 mod adaptive;
 mod conformance;
 #[cfg(all(feature = "lz4", feature = "zstd"))]
+mod fuzz;
+#[cfg(all(feature = "lz4", feature = "zstd"))]
 mod hostile;
 #[cfg(all(feature = "lz4", feature = "zstd"))]
 mod layer;

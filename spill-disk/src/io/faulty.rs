@@ -1,6 +1,6 @@
 //! Files that fail when they are told to, for tests.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -280,6 +280,16 @@ impl File for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let room = self.faults.meet(Operation::Read, &self.path)?.min(buffer.len());
         self.inner.read_at(&mut buffer[..room], offset)
+    }
+    fn read_vectored_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+        let mut room = self.faults.meet(Operation::Read, &self.path)?;
+        let mut shortened = Vec::with_capacity(buffers.len());
+        for buffer in buffers {
+            let taken = buffer.len().min(room);
+            room -= taken;
+            shortened.push(IoSliceMut::new(&mut buffer[..taken]));
+        }
+        self.inner.read_vectored_at(&mut shortened, offset)
     }
     fn sync(&self) -> io::Result<()> {
         self.faults.meet(Operation::Sync, &self.path)?;

@@ -1,7 +1,7 @@
 //! Files in main memory, for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -308,6 +308,18 @@ impl File for Handle {
         Ok(read)
     }
 
+    fn read_vectored_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        for buffer in buffers {
+            let read = self.read_at(buffer, offset + done as u64)?;
+            done += read;
+            if read < buffer.len() {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }
@@ -359,6 +371,10 @@ mod tests {
         let mut found = [9; 8];
         note(read_exact_at(&*file, &mut found, 0).map(|()| format!("{found:?}")));
         note(file.read_at(&mut found, 100).map(|n| n.to_string()));
+        let (mut one, mut other) = ([7; 6], [7; 9]);
+        let mut both = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut []), IoSliceMut::new(&mut other)];
+        note(file.read_vectored_at(&mut both, 1).map(|n| n.to_string()));
+        note(Ok(format!("{one:?} {other:?}")));
         note(file.set_len(2).map(|()| String::new()));
         note(io.len_of(&path).map(|len| len.to_string()));
         note(io.len_of(&root.join("none")).map(|len| len.to_string()));

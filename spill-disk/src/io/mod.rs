@@ -9,7 +9,7 @@ mod memory;
 mod real;
 
 use std::ffi::OsString;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::path::Path;
 
 pub use faulty::{Call, Fault, FaultyIo, Operation, Rule};
@@ -17,7 +17,7 @@ pub use memory::MemoryIo;
 pub use real::RealIo;
 
 /// The most buffers that one system call takes (`IOV_MAX` on Linux).
-const MOST_BUFFERS: usize = 1024;
+pub(crate) const MOST_BUFFERS: usize = 1024;
 
 /// The file operations that storage on a local disk needs. Implementors make one call of the system for each
 /// method and neither retry nor loop; callers use the helpers of this module where a call may do part of the
@@ -119,6 +119,12 @@ pub trait File: Send + Sync {
     /// # Errors
     /// What the system says.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// As [`read_at`](Self::read_at), into the buffers one after another.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read_vectored_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize>;
 
     /// Waits until what was written is on the device.
     ///

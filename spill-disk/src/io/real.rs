@@ -1,7 +1,7 @@
 //! The operating system's own files.
 
 use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -104,12 +104,18 @@ impl Io for RealIo {
     }
 }
 
-/// Advises that a range will not be read soon.
+/// Advises that a range will not be read soon, with the whole of the pages that it begins and ends in.
 #[cfg(target_os = "linux")]
 fn forget(file: &fs::File, offset: u64, len: u64) -> io::Result<()> {
+    /// What is smaller than the system's own page does no harm.
+    const PAGE: u64 = 4096;
+    let from = offset / PAGE * PAGE;
+    let to = offset.saturating_add(len).next_multiple_of(PAGE);
     // A length of zero would mean all that follows.
-    let Some(len) = std::num::NonZeroU64::new(len) else { return Ok(()) };
-    Ok(rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::DontNeed)?)
+    let Some(len) = std::num::NonZeroU64::new(to.saturating_sub(from)).filter(|_| len > 0) else {
+        return Ok(());
+    };
+    Ok(rustix::fs::fadvise(file, from, Some(len), rustix::fs::Advice::DontNeed)?)
 }
 
 /// Whether the directory is on a file system that lives in main memory.
@@ -138,6 +144,10 @@ impl File for RealFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.read_at(buffer, offset)
+    }
+
+    fn read_vectored_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::preadv(&self.0, buffers, offset)?)
     }
 
     fn sync(&self) -> io::Result<()> {

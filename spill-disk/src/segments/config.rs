@@ -21,6 +21,7 @@ pub struct SegmentsConfig {
     pub(super) segment_bytes: u64,
     pub(super) quota: u64,
     pub(super) stage_bytes: u64,
+    pub(super) page_cache: u64,
     pub(super) compactor: bool,
     pub(super) pool: Pool,
     pub(super) clock: Arc<dyn Clock>,
@@ -53,6 +54,7 @@ impl SegmentsConfig {
             segment_bytes: 64 << 20,
             quota: u64::MAX,
             stage_bytes: 2 << 20,
+            page_cache: main_memory() / 4,
             compactor: true,
             pool: Pool::default(),
             clock: Arc::new(SystemClock::new()),
@@ -80,6 +82,15 @@ impl SegmentsConfig {
     #[must_use]
     pub fn stage_bytes(mut self, bytes: u64) -> Self {
         self.stage_bytes = bytes;
+        self
+    }
+
+    /// How much of what was written the system may keep in its page cache, in bytes: a quarter of main memory unless
+    /// this says otherwise. Beyond it, what was written longest ago is brought to the device and forgotten, and
+    /// so is what is read of it: `docs/disk.md` says what that costs.
+    #[must_use]
+    pub fn page_cache_bytes(mut self, bytes: u64) -> Self {
+        self.page_cache = bytes;
         self
     }
 
@@ -119,4 +130,17 @@ impl SegmentsConfig {
         }
         Err(Error::config("segment_bytes", self.segment_bytes, format!("1 to {LONGEST} bytes")))
     }
+}
+
+/// Bytes of main memory in this machine.
+#[cfg(target_os = "linux")]
+fn main_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    // The width of the first number differs between processors.
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit.max(1)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main_memory() -> u64 {
+    u64::MAX
 }

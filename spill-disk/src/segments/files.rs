@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 use spill_core::{Error, ErrorKind, Result};
 
+use super::cache::PageCache;
 use super::index::STAGED;
 use super::table::Run;
 use super::volumes::{Made, Volumes};
@@ -30,13 +31,15 @@ const SCARCE: u64 = 16;
 
 /// A segment's file. Readers hold it while they read.
 pub(super) struct SegmentFile {
-    pub(super) file: Box<dyn File>,
+    pub(super) file: Arc<dyn File>,
     pub(super) path: PathBuf,
     pub(super) segment: u32,
     /// The number of its directory.
     pub(super) volume: usize,
     /// Bytes from the start that were ever handed out to a writer: what the file takes.
     extent: AtomicU64,
+    /// Bytes from the start that the page cache was made to forget.
+    pub(super) forgotten: Arc<AtomicU64>,
 }
 
 /// How long the records of a segment have lived.
@@ -97,6 +100,7 @@ pub(super) struct Files {
     quota: u64,
     inner: Mutex<Inner>,
     physical: AtomicU64,
+    cached: PageCache,
     /// A segment was begun since room was last set aside, or looked for.
     begun: AtomicBool,
 }
@@ -121,7 +125,7 @@ struct Open {
 }
 
 impl Files {
-    pub(super) fn new(volumes: Volumes, segment_bytes: u64, quota: u64) -> Self {
+    pub(super) fn new(volumes: Volumes, segment_bytes: u64, quota: u64, cached: PageCache) -> Self {
         let inner = Inner {
             open: [None, None, None],
             idle: Vec::new(),
@@ -137,6 +141,7 @@ impl Files {
             quota,
             inner: Mutex::new(inner),
             physical: AtomicU64::new(0),
+            cached,
             begun: AtomicBool::new(false),
         }
     }
@@ -376,6 +381,7 @@ impl Files {
     }
 
     fn remove(&self, file: &SegmentFile) {
+        self.cached.gone(file);
         match self.volumes.remove_file(file.volume, &file.path) {
             Ok(()) => {
                 self.physical.fetch_sub(file.extent.swap(0, Relaxed), Relaxed);
@@ -399,6 +405,7 @@ impl Files {
             inner.loose.clear();
             inner.reserve = None;
         }
+        self.cached.clear();
         self.volumes.remove()?;
         self.physical.store(0, Relaxed);
         Ok(())
@@ -415,9 +422,17 @@ impl Files {
         self.volumes.failed(file.volume, self.physical(), operation, &file.path, source)
     }
 
-    /// Something was written to the file.
-    pub(super) fn works(&self, file: &SegmentFile) {
+    /// A range of the file was written.
+    pub(super) fn was_written(&self, file: &Arc<SegmentFile>, offset: u64, bytes: u64) {
         self.volumes.works(file.volume);
+        self.cached.written(file, offset, bytes);
+    }
+
+    /// A range of the file was read. Where the page cache had been made to forget it, it is again.
+    pub(super) fn was_read(&self, file: &SegmentFile, offset: u64, bytes: u64) {
+        if offset < file.forgotten.load(Relaxed) {
+            self.cached.forget_read(file, offset, bytes);
+        }
     }
 
     /// Whether what failed in one directory can go to another.
@@ -456,6 +471,8 @@ impl Files {
                 // Only the index gives files away, and it let go of this one; so without a reader now, without
                 // one for good.
                 if let Some(file) = Arc::get_mut(file) {
+                    self.cached.gone(file);
+                    file.forgotten.store(0, Relaxed);
                     file.segment = inner.next;
                     inner.next += 1;
                     return Ok(inner.idle.swap_remove(at));
@@ -484,7 +501,14 @@ impl Files {
         let made = self.volumes.create(&format!("segment-{segment}.spill"), self.physical())?;
         inner.next += 1;
         let Made { file, path, volume } = made;
-        Ok(Arc::new(SegmentFile { file, path, segment, volume, extent: AtomicU64::new(0) }))
+        Ok(Arc::new(SegmentFile {
+            file: Arc::from(file),
+            path,
+            segment,
+            volume,
+            extent: AtomicU64::new(0),
+            forgotten: Arc::default(),
+        }))
     }
 
     /// Books that the file now reaches to `end`.

@@ -10,12 +10,14 @@ use spill_core::{
 };
 
 use super::bound::Bound;
+use super::cache::PageCache;
 use super::closed;
 use super::compact;
 use super::config::SegmentsConfig;
 use super::files::{Files, Level, QUOTA, Reservation};
 use super::format::Shape;
 use super::index::{self, Locator};
+use super::reader::Wanted;
 use super::stage::{Room, Staged};
 use super::state::{Found, State, Written};
 use super::table::{Run, SegmentTable};
@@ -64,6 +66,7 @@ impl<K: Key> Store<K> {
                 Volumes::new(config.workspaces, Arc::clone(&config.clock)),
                 segment_bytes,
                 config.quota,
+                PageCache::new(config.page_cache),
             ),
             scratch: Mutex::default(),
             compaction: Mutex::default(),
@@ -336,7 +339,7 @@ impl<K: Key> Store<K> {
     ) -> std::result::Result<T, Failed> {
         let failed = match failure::caught("writing a segment", write) {
             Ok(Ok(written)) => {
-                self.files.works(&run.file);
+                self.files.was_written(&run.file, run.offset, run.bytes);
                 return Ok(written);
             }
             Ok(Err(source)) => Ok(source),
@@ -436,7 +439,7 @@ impl<K: Key> MutableMapping<K, Frames> for Store<K> {
         keys.iter().for_each(f);
     }
 
-    /// Reads in the order in which the records lie in the files.
+    /// Reads in the order in which the records lie in the files, neighbours with one call.
     fn get_many(&self, keys: &[K]) -> Vec<Result<Option<Frames>>> {
         let mut results: Vec<Result<Option<Frames>>> = Vec::with_capacity(keys.len());
         let mut stored = Vec::new();
@@ -449,16 +452,13 @@ impl<K: Key> MutableMapping<K, Frames> for Store<K> {
                     None => Ok(None),
                     Some(Found::Staged(frames)) => Ok(Some(frames)),
                     Some(Found::Stored(file, locator)) => {
-                        stored.push((at, file, locator, tag));
+                        stored.push(Wanted { at, file, locator, tag });
                         Ok(None)
                     }
                 });
             }
         }
-        stored.sort_unstable_by_key(|(_, _, locator, _)| (locator.segment, locator.offset));
-        for (at, file, locator, tag) in stored {
-            results[at] = self.read(&file, &locator, tag).map(Some);
-        }
+        self.read_many(stored, |at, result| results[at] = result.map(Some));
         results
     }
 

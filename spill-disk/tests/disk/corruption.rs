@@ -1,6 +1,7 @@
 //! Damaged files: the right value or `Corrupt`, never a wrong one, never a panic.
 
 use std::io::IoSlice;
+use std::path::{Path, PathBuf};
 
 use spill_core::{ErrorKind, Frames, MutableMapping};
 use spill_disk::Segments;
@@ -108,8 +109,8 @@ fn an_old_record_in_a_used_again_file_is_never_taken_for_new() {
     assert!(matches!(segments.get(&3).unwrap_err().kind(), ErrorKind::Corrupt { .. }));
 }
 
-/// Two stores' worth of segments: some values in each of three files.
-fn three_segments() -> (MemoryIo, Segments<u64>, Vec<(std::path::PathBuf, Vec<u8>)>) {
+/// Two values in each of three files, which are told with their content.
+fn three_segments() -> (MemoryIo, Segments<u64>, Vec<(PathBuf, Vec<u8>)>) {
     let io = memory();
     let segments = unstaged(io.clone(), 2_000);
     (0..6).for_each(|key| segments.insert(key, value(key, 900)).unwrap());
@@ -138,7 +139,7 @@ fn damaged_keys(segments: &Segments<u64>) -> Vec<u64> {
     damaged
 }
 
-fn overwrite(io: &MemoryIo, path: &std::path::Path, bytes: &[u8]) {
+fn overwrite(io: &MemoryIo, path: &Path, bytes: &[u8]) {
     let file = io.open(path).unwrap();
     file.set_len(bytes.len() as u64).unwrap();
     file.write_vectored_at(&[IoSlice::new(bytes)], 0).unwrap();

@@ -45,7 +45,7 @@ fn script() -> Vec<Step> {
             15 => Step::Take(key),
             16 | 17 => Step::Get(key),
             18 => Step::GetMany((0..6).map(|more| (key + more) % KEYS).collect()),
-            _ if n % 5 == 0 => Step::Settle,
+            _ if n.is_multiple_of(5) => Step::Settle,
             _ => Step::Flush,
         }
     };

@@ -16,6 +16,7 @@ mod fuzz;
 mod inspect;
 mod layers;
 mod model;
+mod page_cache;
 mod round_trip;
 mod small_device;
 mod space;

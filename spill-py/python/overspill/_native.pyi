@@ -19,7 +19,7 @@ class Buffer:
     def _open(
         self,
         *,
-        directory: str | PathLike[str] | None,
+        directories: list[str],
         target: int,
         max_spill: int | None,
         compressor: str,

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 #: The name among the worker's plugins.
 NAME = "overspill-buffer"
 
+#: The name of the task in which Dask's memory monitor spills.
+MONITOR = "memory-monitor-spill"
+
 #: Seconds that evictions may take of one turn of the event loop.
 TURN = 0.005
 
@@ -178,12 +181,12 @@ class Attached(WorkerPlugin):
     def evict(self) -> int:
         """``SpillBuffer.evict`` for the worker's memory monitor.
 
-        On another thread than the loop's it is done there and then. On the loop it is waited for until it has
-        taken ``TURN`` in this turn of the loop; then the answer is -1, which ends the monitor's round, and the
-        evictor goes on by itself.
+        For anybody else it is done there and then. The monitor, which runs on the loop, waits until evictions have
+        taken ``TURN`` in this turn of the loop; then the answer is -1, which ends its round, and the evictor goes
+        on by itself.
         """
         buffer = self._buffer
-        if self._closed or threading.get_ident() != self._loop_thread:
+        if self._closed or threading.get_ident() != self._loop_thread or not _is_monitor():
             return buffer._evict()
         if self._evicting is not None and not self._evicting.done():
             return -1
@@ -245,6 +248,15 @@ class Attached(WorkerPlugin):
             running.startstops.append(
                 {"action": "disk-write", "start": now - min(began, ended + seconds), "stop": now - ended}
             )
+
+
+def _is_monitor() -> bool:
+    """Whether the worker's memory monitor is calling. On the loop's thread."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.get_name() == MONITOR
 
 
 def _meter(callback: Callable[[Any, float, str], None]) -> Any:

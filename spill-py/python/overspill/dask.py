@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any
 from dask.typing import Key
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from overspill import settings
 from overspill.attached import attach
 from overspill.spill import SpillBuffer
 
@@ -58,8 +57,8 @@ class Spill(WorkerPlugin):
         Bytes that may be on disk, ``False`` for no limit. Unless given, the worker's own.
     compressor, writers:
         As of ``SpillBuffer``.
-    directory:
-        Where to spill. Unless given, ``overspill.directories``, or the worker's local directory.
+
+    The directories are ``overspill.directories``, or the worker's local directory.
     """
 
     name = "overspill"
@@ -72,14 +71,12 @@ class Spill(WorkerPlugin):
         max_spill: int | bool | None = None,
         compressor: str | None = None,
         writers: int | None = None,
-        directory: str | None = None,
     ) -> None:
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "target": target,
             "max_spill": max_spill,
             "compressor": compressor,
             "writers": writers,
-            "directory": directory,
         }
 
     async def setup(self, worker: Worker) -> None:
@@ -94,7 +91,6 @@ async def install(
     max_spill: Any = None,
     compressor: str | None = None,
     writers: int | None = None,
-    directory: str | None = None,
 ) -> SpillBuffer | None:
     """Puts a ``SpillBuffer`` in the place of a worker's data, which moves into it.
 
@@ -111,7 +107,7 @@ async def install(
             return None
         target = int(manager.memory_limit * part) if part else sys.maxsize
     buffer = SpillBuffer(
-        worker_local_directory=directory or settings.directory(worker.local_directory),
+        worker_local_directory=worker.local_directory,
         target=target,
         max_spill=manager.max_spill if max_spill is None else max_spill,
         compressor=compressor,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 from typing import Any, Literal
 
@@ -59,22 +58,9 @@ def writers(default: int) -> int:
     return int(dask.config.get("overspill.writers", default))
 
 
-def directory(default: str | None) -> str | None:
-    """Of ``overspill.directories``, one or a list, the one with the most room; ``default`` unless set."""
+def directories(default: str) -> list[str]:
+    """``overspill.directories``, one or a list; ``default`` unless set."""
     given = dask.config.get("overspill.directories", None)
     if not given:
-        return default
-    best, room = None, -1
-    for path in [given] if isinstance(given, str) else given:
-        path = os.path.expanduser(path)
-        try:
-            os.makedirs(path, exist_ok=True)
-            free = shutil.disk_usage(path).free
-        except OSError as error:
-            logger.warning("nothing can be spilled to %s: %s", path, error)
-            continue
-        if free > room:
-            best, room = path, free
-    if best is None:
-        raise ValueError(f"overspill.directories names no directory that can be written: {given!r}")
-    return best
+        return [default]
+    return [os.path.expanduser(path) for path in ([given] if isinstance(given, str) else given)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import dask.sizeof
 from dask.sizeof import sizeof
@@ -52,6 +54,10 @@ class PickleError(TypeError):
         return f"Failed to pickle {self.key!r}"
 
 
+#: One directory, several, or the temporary one.
+Directories: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None"
+
+
 class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     """A mapping that spills the least recently used values to disk past a target.
 
@@ -66,7 +72,8 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     Parameters
     ----------
     spill_directory:
-        Where to spill: a private directory is made in it, and removed with the buffer. The temporary directory
+        Where to spill: a private directory is made in it, and removed with the buffer. Of several, each best on a
+        device of its own, those with more room get more, and one that fails is passed by. The temporary directory
         unless given.
     target:
         Bytes that values in memory may weigh. Unless given, ``distributed.worker.memory.target`` of the worker's
@@ -92,7 +99,7 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
 
     def __init__(
         self,
-        spill_directory: str | None = None,
+        spill_directory: Directories = None,
         target: int | None = None,
         max_spill: int | Literal[False] | None = None,
         worker_local_directory: str | None = None,
@@ -101,6 +108,9 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         writers: int | None = None,
         as_dask: bool = False,
     ) -> None:
+        if worker_local_directory is None and target is None and max_spill is None and _in_a_loop():
+            # Dask gives a worker's directory to a bare callable in the first place
+            worker_local_directory = cast("str | None", spill_directory)
         #: Whether the worker's threshold becomes the target, once the worker is known.
         self._takes_workers_target = target is None
         self._attached: Attached | None = None
@@ -111,12 +121,12 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         if compressor is None:
             compressor = settings.compressor()
         if worker_local_directory is not None:
-            worker_local_directory = settings.directory(worker_local_directory)
+            spill_directory = settings.directories(worker_local_directory)
         if writers is None:
             writers = settings.writers(0 if worker_local_directory is None else 1)
         self._as_dask = as_dask
         self._open(
-            directory=worker_local_directory or spill_directory,
+            directories=_paths(spill_directory),
             target=min(int(target), sys.maxsize),
             max_spill=None if max_spill is False else int(max_spill),
             compressor=str(compressor or "none"),
@@ -134,8 +144,8 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     def evict(self) -> int:
         """Moves one value from memory to disk: its size in memory in bytes, or -1.
 
-        -1: nothing was lost, the value is still in memory and the problem has been logged; or, on the event loop of
-        a worker, evicting goes on beside it. Never raises.
+        -1: nothing was lost, the value is still in memory and the problem has been logged; or, where a worker's
+        memory monitor asks on the event loop, evicting goes on beside it. Never raises.
         """
         attached = self._attached
         return super().evict() if attached is None else attached.evict()
@@ -301,3 +311,18 @@ _weigher: Callable[[type], Any] = sizeof.dispatch
 #: What weighs ``bytes`` of Dask's own accord.
 _OF_BYTES = getattr(dask.sizeof, "sizeof_bytes", None)
 
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _paths(given: Directories) -> list[str]:
+    if given is None:
+        return []
+    if isinstance(given, (str, os.PathLike)):
+        return [os.fspath(given)]
+    return [os.fspath(path) for path in given]

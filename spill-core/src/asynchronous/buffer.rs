@@ -95,7 +95,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V> + 'static> AsyncBuffer<K, V, S> {
     }
 
     /// The pairs of all `keys`, in their order. If all are in fast memory they are given at once; otherwise
-    /// they are read, one after the other, in one call on the pool. None of them counts as used by a call
+    /// they are read together in one call on the pool. None of them counts as used by a call
     /// that finds one absent at its start.
     ///
     /// # Errors
@@ -115,8 +115,9 @@ impl<K: Key, V: Value, S: MutableMapping<K, V> + 'static> AsyncBuffer<K, V, S> {
         }
         let read = move |buffer: &Buffer<K, V, S>| {
             let mut pairs = Vec::with_capacity(present.len());
-            for (key, index) in present.into_iter().zip(places) {
-                match buffer.get(&key)? {
+            let values = buffer.get_many(&present);
+            for ((key, index), value) in present.into_iter().zip(places).zip(values) {
+                match value? {
                     Some(value) => pairs.push((key, value)),
                     None if missing == Missing::Omit => {}
                     None => return Err(ErrorKind::Absent { index }.into()),

@@ -190,7 +190,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> Buffer<K, V
         if !keys.iter().all(|key| self.contains_key(key)) {
             return Ok(None);
         }
-        keys.iter().map(|key| self.get(key)).collect()
+        self.core.get_many(keys).into_iter().collect()
     }
 
     /// Lets `change` alter the value of `key` in place, alone with it, and returns what it returned; `None`

@@ -209,7 +209,10 @@ impl NativeBuffer {
             let store = store::open(&directories, compressor, max_spill, &pool)?;
             let objects = Arc::new(Objects::new(store, hooks, Arc::clone(&names), pool));
             let checked = Arc::clone(&objects);
-            BufferBuilder::weighed_by(|_: &Id, value: &Value| value.weight())
+            let builder = BufferBuilder::weighed_by(|_: &Id, value: &Value| value.weight());
+            // Dask looks no further than the least recently used value
+            let builder = if forgets { builder.candidates(1) } else { builder };
+            builder
                 .target(target)
                 .writers(writers)
                 .ceiling(u64::MAX)

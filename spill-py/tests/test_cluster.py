@@ -117,3 +117,14 @@ def test_the_monitor_of_a_worker_spills_by_process_memory():
                 assert await future == "x" * 1000
 
     asyncio.run(run())
+
+
+def test_a_buffer_is_the_cache_of_the_threaded_scheduler(tmp_path):
+    """Outside a cluster: intermediate results are spilled, the answer is right and they are gone in the end."""
+    x = da.random.default_rng(1).random((600, 600), chunks=200)
+    expected = x.compute(scheduler="sync")
+    with overspill.SpillBuffer(str(tmp_path), target=1_000_000) as buffer:
+        product = (x.T @ x).compute(scheduler="threads", cache=buffer)
+        np.testing.assert_allclose(product, expected.T @ expected)
+        assert buffer.cumulative_metrics["disk-read", "count"] > 0
+        assert len(buffer) <= 1

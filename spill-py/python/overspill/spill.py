@@ -88,8 +88,9 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     writers:
         Threads that spill behind the caller; 0 spills in the caller.
     as_dask:
-        Whether a value that is heavier than the target and cannot be serialised is forgotten when that is
-        raised, and ``pop`` is refused, as Dask does. Otherwise the value is kept in memory, and ``pop`` works.
+        Whether to do as Dask where we think better of it: a value that is heavier than the target and cannot be
+        serialised is forgotten when that is raised, nothing is evicted past a value that cannot be, and ``pop`` is
+        refused. Otherwise the value is kept in memory, the next one is evicted, and ``pop`` works.
 
     Raises
     ------

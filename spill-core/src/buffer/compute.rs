@@ -8,32 +8,33 @@ use super::memories::Below;
 use super::moves::Course;
 use super::read::{Read, Reading};
 use super::slot::{CopyState, Flight};
+use super::state::{Spot, State};
 use crate::guard::panicked;
-use crate::{Key, MutableMapping, Result, Value};
+use crate::sync::MutexGuard;
+use crate::{Key, Result, Value};
 
-/// What a compound operation found, and now owns a flight for.
-enum Found<V> {
-    /// The value was taken out: an Updating flight of this slot.
+/// What an update found.
+enum Found<V, A> {
+    /// The value was taken out: an Updating flight of this slot, with the value and what it weighed.
     Value(u32, V, u64),
-    /// The key is absent: a Loading flight of this slot.
-    Absent(u32),
+    /// The key is absent.
+    Absent(A),
 }
 
 impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn update<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Result<Option<R>> {
         drop(self.wait_for_room(0)?);
-        match self.find_to_update(key, false)? {
-            None | Some(Found::Absent(_)) => Ok(None),
-            Some(Found::Value(i, value, weight)) => self.run_update(i, key, value, weight, change).map(Some),
+        match self.find_to_update(key, |_| Some(()))? {
+            Found::Absent(()) => Ok(None),
+            Found::Value(i, value, weight) => self.run_update(i, key, value, weight, change).map(Some),
         }
     }
 
     pub(super) fn upsert(&self, key: K, make: impl FnOnce() -> V, change: impl FnOnce(&mut V)) -> Result<()> {
         drop(self.wait_for_room(0)?);
-        match self.find_to_update(&key, true)? {
-            None => Ok(()),
-            Some(Found::Value(i, value, weight)) => self.run_update(i, &key, value, weight, change),
-            Some(Found::Absent(i)) => self.run_load(i, &key, || Ok(make())).map(drop),
+        match self.find_to_update(&key, |state| state.begin_load(&key))? {
+            Found::Value(i, value, weight) => self.run_update(i, &key, value, weight, change),
+            Found::Absent(i) => self.run_load(i, &key, || Ok(make())).map(drop),
         }
     }
 
@@ -44,67 +45,54 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             }
             drop(self.wait_for_room(0)?);
             let mut state = self.open()?;
-            let i = match state.table.find(&key) {
-                Some(i) if state.slot(i).present() => continue,
-                Some(i) if state.slot(i).flight.is_some() => {
-                    let signal = state.signal(i);
-                    drop(state);
-                    match signal.wait() {
-                        Landing::LoadFailed(error) => return Err(error),
-                        _ => continue,
-                    }
-                }
-                Some(i) => i,
-                None if self.below.slow().contains_key(&key) => continue,
-                None => state.open(key.clone(), CopyState::Absent),
-            };
-            state.begin(i, Flight::Loading);
-            drop(state);
-            return self.run_load(i, &key, load);
+            if self.present_in(&state, &key) {
+                continue;
+            }
+            if let Some(i) = state.begin_load(&key) {
+                drop(state);
+                return self.run_load(i, &key, load);
+            }
+            if let Some(Landing::LoadFailed(error)) = wait_in(state, &key) {
+                return Err(error);
+            }
         }
     }
 
-    /// Takes the value of `key` out, reading it first where it is not here; or, with `load`, begins to load it
-    /// where it is absent. `None`: absent.
-    fn find_to_update(&self, key: &K, load: bool) -> Result<Option<Found<V>>> {
+    /// Takes the value of `key` out, reading it first where it is not here. Where it is absent, `absent` says what
+    /// comes of it, or that the flight is to be waited for.
+    fn find_to_update<A>(
+        &self,
+        key: &K,
+        absent: impl Fn(&mut State<K, V>) -> Option<A>,
+    ) -> Result<Found<V, A>> {
         loop {
             let mut state = self.open()?;
-            let found = state.table.find(key);
-            let (i, present) = match found {
-                Some(i) => {
-                    let slot = state.slot(i);
-                    let (present, flies, weight) = (slot.present(), slot.flight.is_some(), slot.weight);
-                    if slot.value.is_some() && !flies {
-                        let value = state.begin_update(i);
-                        drop(state);
-                        return Ok(value.map(|value| Found::Value(i, value, weight)));
+            let i = match state.look(&self.below, key) {
+                Spot::Idle(i) => i,
+                Spot::Here(i) if state.flies(i).is_none() => {
+                    let weight = state.slot(i).weight;
+                    match state.begin_update(i) {
+                        Some(value) => return Ok(Found::Value(i, value, weight)),
+                        None => continue,
                     }
-                    if !present && !load {
-                        return Ok(None);
-                    }
-                    if flies {
-                        if slot.value.is_some() && !B::STORED {
-                            slot.supersede(); // so that the value stays for us; a stage is stored, and read again
-                        }
-                        let signal = state.signal(i);
-                        drop(state);
-                        match signal.wait() {
-                            Landing::Failed(error) => return Err(error),
-                            _ => continue,
-                        }
-                    }
-                    (i, present)
                 }
-                None if self.below.slow().contains_key(key) => {
-                    (state.open(key.clone(), CopyState::Clean), true)
+                spot => {
+                    match spot {
+                        // so that the value stays for us; a stage is stored, and read again
+                        Spot::Here(i) if !B::STORED => state.slot(i).supersede(),
+                        Spot::Absent => {
+                            if let Some(found) = absent(&mut state) {
+                                return Ok(Found::Absent(found));
+                            }
+                        }
+                        _ => {}
+                    }
+                    match wait_in(state, key) {
+                        Some(Landing::Failed(error)) => return Err(error),
+                        _ => continue,
+                    }
                 }
-                None if !load => return Ok(None),
-                None => (state.open(key.clone(), CopyState::Absent), false),
             };
-            if !present {
-                state.begin(i, Flight::Loading);
-                return Ok(Some(Found::Absent(i)));
-            }
             let source = state.begin_read(i);
             drop(state);
             let read = self.read_from(i, source, |source| self.fetch_weighed(source, key, Reading::Use))?;
@@ -112,7 +100,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             // the read goes on as Updating; its waiters look again and wait for that
             _ = state.begin_update(i);
             state.wake(i, Landing::StartOver);
-            return Ok(Some(Found::Value(i, value, weight)));
+            return Ok(Found::Value(i, value, weight));
         }
     }
 
@@ -183,4 +171,24 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             None => loaded.map(|(_, value)| value),
         }
     }
+}
+
+impl<K: Key, V: Value> State<K, V> {
+    /// Begins to load `key`, which is absent; `None` while something else of it flies.
+    fn begin_load(&mut self, key: &K) -> Option<u32> {
+        let i = self.table.find(key).unwrap_or_else(|| self.open(key.clone(), CopyState::Absent));
+        if self.flies(i).is_some() {
+            return None;
+        }
+        self.begin(i, Flight::Loading);
+        Some(i)
+    }
+}
+
+/// Waits for what flies of `key`, if anything does.
+fn wait_in<K: Key, V: Value>(mut state: MutexGuard<'_, State<K, V>>, key: &K) -> Option<Landing<V>> {
+    let i = state.table.find(key).filter(|&i| state.flies(i).is_some())?;
+    let signal = state.signal(i);
+    drop(state);
+    Some(signal.wait())
 }

@@ -193,7 +193,11 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     pub(super) fn contains_key(&self, key: &K) -> bool {
-        let state = self.state.lock();
+        self.present_in(&self.state.lock(), key)
+    }
+
+    /// R1. Whether `key` is present.
+    pub(super) fn present_in(&self, state: &State<K, V>, key: &K) -> bool {
         match state.table.find(key) {
             Some(i) => state.table[i].item.present(),
             None => self.below.slow().contains_key(key),

@@ -10,7 +10,7 @@ use super::flight::Landing;
 use super::memories::Below;
 use super::moves::{Course, Ended, Failed, Next};
 use super::slot::{CopyState, Memory};
-use super::state::State;
+use super::state::{Spot, State};
 use crate::guard::guarded_many;
 use crate::{Error, Key, MutableMapping, Overflow, Result, Value};
 
@@ -116,19 +116,11 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             state.counts.hits += 1;
             return Part::Hit(value);
         }
-        let i = match state.table.find(key) {
-            Some(i) => {
-                let slot = state.slot(i);
-                match (slot.present(), slot.flight.is_some()) {
-                    (false, _) => return Part::Known(Ok(None)),
-                    (true, true) => return Part::Later,
-                    (true, false) => i,
-                }
-            }
-            None if !self.below.slow().contains_key(key) => return Part::Known(Ok(None)),
-            None => state.open(key.clone(), CopyState::Clean),
-        };
-        Part::Ours(i, state.begin_read(i))
+        match state.look(&self.below, key) {
+            Spot::Idle(i) => Part::Ours(i, state.begin_read(i)),
+            Spot::Absent => Part::Known(Ok(None)),
+            Spot::Flying(_) | Spot::Here(_) => Part::Later,
+        }
     }
 
     /// Reads from `memory` what is to be read there.

@@ -5,7 +5,7 @@ use super::flight::Landing;
 use super::memories::Below;
 use super::moves::Course;
 use super::slot::{CopyState, Memory};
-use super::state::State;
+use super::state::{Spot, State};
 use crate::guard::guarded;
 use crate::sync::MutexGuard;
 use crate::{Error, ErrorKind, Key, MutableMapping, Result, Value};
@@ -35,35 +35,28 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         reading: Reading,
     ) -> Result<Option<V>> {
         loop {
-            let i = match state.table.find(key) {
-                Some(i) => {
-                    let slot = &state.table[i].item;
-                    if let Some(value) = slot.value.clone() {
-                        if reading == Reading::Use {
-                            state.table.touch(i);
-                            state.counts.hits += 1;
-                        }
-                        return Ok(Some(value));
+            let i = match state.look(&self.below, key) {
+                Spot::Here(i) => {
+                    if reading == Reading::Use {
+                        state.table.touch(i);
+                        state.counts.hits += 1;
                     }
-                    if !slot.present() {
-                        return Ok(None);
-                    }
-                    if slot.flight.is_some() {
-                        let signal = state.signal(i);
-                        drop(state);
-                        match signal.wait() {
-                            Landing::Served(value) => return Ok(Some(value)),
-                            Landing::Failed(error) => return Err(error),
-                            Landing::StartOver | Landing::LoadFailed(_) => {
-                                state = self.open()?;
-                                continue;
-                            }
-                        }
-                    }
-                    i
+                    return Ok(state.slot(i).value.clone());
                 }
-                None if !self.below.slow().contains_key(key) => return Ok(None),
-                None => state.open(key.clone(), CopyState::Clean),
+                Spot::Absent => return Ok(None),
+                Spot::Flying(i) => {
+                    let signal = state.signal(i);
+                    drop(state);
+                    match signal.wait() {
+                        Landing::Served(value) => return Ok(Some(value)),
+                        Landing::Failed(error) => return Err(error),
+                        Landing::StartOver | Landing::LoadFailed(_) => {
+                            state = self.open()?;
+                            continue;
+                        }
+                    }
+                }
+                Spot::Idle(i) => i,
             };
             let source = state.begin_read(i);
             drop(state);
@@ -185,30 +178,23 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn take(&self, key: &K) -> Result<Option<V>> {
         loop {
             let mut state = self.open()?;
-            let i = match state.table.find(key) {
-                Some(i) => {
-                    let slot = &state.table[i].item;
-                    if slot.value.is_some() {
-                        let (old, ended) = state.write(&self.below, i, None, true);
-                        drop(state);
-                        self.finish(ended);
-                        return Ok(old);
-                    }
-                    if !slot.present() {
-                        return Ok(None);
-                    }
-                    if slot.flight.is_some() {
-                        let signal = state.signal(i);
-                        drop(state);
-                        match signal.wait() {
-                            Landing::Failed(error) => return Err(error),
-                            _ => continue,
-                        }
-                    }
-                    i
+            let i = match state.look(&self.below, key) {
+                Spot::Here(i) => {
+                    let (old, ended) = state.write(&self.below, i, None, true);
+                    drop(state);
+                    self.finish(ended);
+                    return Ok(old);
                 }
-                None if !self.below.slow().contains_key(key) => return Ok(None),
-                None => state.open(key.clone(), CopyState::Clean),
+                Spot::Absent => return Ok(None),
+                Spot::Flying(i) => {
+                    let signal = state.signal(i);
+                    drop(state);
+                    match signal.wait() {
+                        Landing::Failed(error) => return Err(error),
+                        _ => continue,
+                    }
+                }
+                Spot::Idle(i) => i,
             };
             let source = state.begin_read(i);
             drop(state);

@@ -56,6 +56,19 @@ pub(super) struct State<K, V> {
     pub(super) journal: Vec<K>,
 }
 
+/// Where the value of a key is, and its slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spot {
+    /// In the slot.
+    Here(u32),
+    /// In a copy, or with the owner of a flight, who is to be waited for.
+    Flying(u32),
+    /// In a copy that can be read.
+    Idle(u32),
+    /// Nowhere.
+    Absent,
+}
+
 /// Plain counts, touched under the lock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
@@ -130,6 +143,22 @@ impl<K: Key, V: Value> State<K, V> {
             self.journal.push(key.clone());
         }
         self.table.insert(key, Slot::new(slow))
+    }
+
+    /// Where the value of `key` is. Of one that is [`Spot::Idle`] a flight must begin: it may have got its slot only
+    /// here.
+    pub(super) fn look<B: Below<K, V>>(&mut self, below: &B, key: &K) -> Spot {
+        let Some(i) = self.table.find(key) else {
+            let slow = below.slow().contains_key(key);
+            return if slow { Spot::Idle(self.open(key.clone(), CopyState::Clean)) } else { Spot::Absent };
+        };
+        let slot = &self.table[i].item;
+        match slot.flight {
+            _ if slot.value.is_some() => Spot::Here(i),
+            _ if !slot.present() => Spot::Absent,
+            Some(_) => Spot::Flying(i),
+            None => Spot::Idle(i),
+        }
     }
 
     /// A slot for a key that the mapping of fast memory held before the buffer was (PARITY Z04). Where slow memory

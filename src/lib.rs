@@ -25,12 +25,14 @@ pub use spill_core::*;
 pub use spill_codec::*;
 #[cfg(feature = "compress")]
 pub use spill_compress::*;
-#[cfg(feature = "disk")]
-pub use spill_disk::{Files, FilesConfig, Purged, Segments, SegmentsConfig, Workspace, WorkspaceConfig, purge};
-#[cfg(feature = "object")]
-pub use spill_object as object;
 #[cfg(feature = "dashboard")]
 pub use spill_dashboard as dashboard;
+#[cfg(feature = "disk")]
+pub use spill_disk::{
+    Files, FilesConfig, Purged, Segments, SegmentsConfig, Workspace, WorkspaceConfig, purge,
+};
+#[cfg(feature = "object")]
+pub use spill_object as object;
 #[cfg(feature = "worker")]
 pub use spill_worker as worker;
 

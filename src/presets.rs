@@ -10,7 +10,7 @@ use spill_codec::Raw;
 #[cfg(feature = "compress")]
 use spill_compress::{Compress, Compression};
 #[cfg(feature = "object")]
-use spill_core::Blocking;
+use spill_core::{Blocking, Compose, Stored};
 use spill_core::{
     Buffer, BufferBuilder, Codec, Frames, Func, HeapSize, HeapWeigher, Key, MutableMapping, Pool, Result,
     Value, Weigh,
@@ -32,6 +32,11 @@ pub type CompressedDisk<K, V, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Comp
 /// RAM over an object store.
 #[cfg(feature = "object")]
 pub type Objects<K, V, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Blocking<spill_object::Objects<K>>>>;
+
+/// RAM over segment files over an object store.
+#[cfg(feature = "object")]
+pub type Tiers<K, V, C = Raw> =
+    Spilling<K, V, C, Buffer<K, Frames, Blocking<spill_object::Objects<K>>, Stored<Segments<K>>>>;
 
 /// Keeps up to `target` bytes of values in RAM and spills the rest to `directory`, or to the operating
 /// system's temporary directory.
@@ -115,6 +120,43 @@ where
     Preset::new(target).objects(Raw, store)
 }
 
+/// Keeps up to `target` bytes of values in RAM, spills the rest to files that take up to `quota` bytes, and what they
+/// have no room for to an object store. What is read comes back to disk and RAM. Close the mapping to have its objects
+/// deleted.
+///
+/// # Errors
+/// [`Io`](crate::ErrorKind::Io) when the directory cannot be written, or the system gives no thread for the requests.
+///
+/// ```
+/// use bytes::Bytes;
+/// use overspill::{ManualEvict, MutableMapping, object::Store, presets};
+///
+/// let store = Store::open("memory:///")?; // or "s3://bucket/prefix", with feature `aws`
+/// let map = presets::tiers::<u64, Bytes>(1 << 20, None, 4 << 20, store)?;
+/// for n in 0..1000 {
+///     map.insert(n, Bytes::from(vec![n as u8; 10_000]))?;
+/// }
+/// let disk = map.slow().inner(); // the level below RAM
+/// assert!(map.usage().managed() <= 1 << 20 && disk.stored().usage().physical <= 4 << 20);
+/// assert!(disk.slow().usage().count > 500); // in the object store
+/// assert_eq!(map.get(&3)?, Some(Bytes::from(vec![3; 10_000])));
+/// assert!(map.evict() > 0 && disk.evict() > 0); // each level evicts by hand
+/// map.close()?;
+/// # Ok::<_, overspill::Error>(())
+/// ```
+#[cfg(feature = "object")]
+pub fn tiers<K: Key, V: Value + HeapSize>(
+    target: u64,
+    directory: Option<&Path>,
+    quota: u64,
+    store: spill_object::Store,
+) -> Result<Tiers<K, V>>
+where
+    Raw: Codec<V>,
+{
+    Preset::new(target).directory(directory).quota_bytes(quota).tiers(Raw, store)
+}
+
 /// The settings of a preset chain. What the chain itself needs in RAM, buffers for reading and the stage of
 /// values that wait to be written, is taken off the target.
 pub struct Preset<K, V> {
@@ -137,7 +179,13 @@ impl<K: Key, V: Value> Preset<K, V> {
     /// Up to `target` bytes in RAM, values weighed by `weigher`.
     #[must_use]
     pub fn weighed_by(target: u64, weigher: impl Weigh<K, V>) -> Self {
-        Preset { target, directories: Vec::new(), quota: u64::MAX, writers: 0, buffer: BufferBuilder::weighed_by(weigher) }
+        Preset {
+            target,
+            directories: Vec::new(),
+            quota: u64::MAX,
+            writers: 0,
+            buffer: BufferBuilder::weighed_by(weigher),
+        }
     }
 
     /// Where to spill; without it, the operating system's temporary directory.
@@ -201,21 +249,47 @@ impl<K: Key, V: Value> Preset<K, V> {
     /// [`Io`](crate::ErrorKind::Io) when the system gives no thread for the requests.
     #[cfg(feature = "object")]
     pub fn objects<C: Codec<V>>(self, codec: C, store: spill_object::Store) -> Result<Objects<K, V, C>> {
-        let (pack, uploads) = ((self.target / 16).clamp(1, 8 << 20), (self.target / 8).min(64 << 20));
-        let share = Share::with_stage(self.target, (pack + uploads).min(self.target));
-        let config = ObjectsConfig::new(store).pack_bytes(pack).stage_bytes(uploads);
-        let objects = spill_object::Objects::blocking(config.pool(share.pool.clone()))?;
+        let packs = Packs::of(self.target);
+        let share = Share::with_stage(self.target, packs.stage());
+        let objects = packs.objects(&share, store)?;
         self.buffered(&share, Func::new(codec, objects))
     }
 
+    /// RAM over segment files over an object store, values stored by `codec`. With a
+    /// [quota](Self::quota_bytes) the values that were not used for longest go from the files to the store before the
+    /// quota is reached; without one, new values go there while the devices are full.
+    ///
+    /// # Errors
+    /// As [`disk`](Self::disk) and [`objects`](Self::objects).
+    #[cfg(feature = "object")]
+    pub fn tiers<C: Codec<V>>(self, codec: C, store: spill_object::Store) -> Result<Tiers<K, V, C>> {
+        let packs = Packs::of(self.target);
+        let files = Share::of(self.target).stage;
+        let share = Share { stage: files, ..Share::with_stage(self.target, packs.stage() + files) };
+        let segment = (self.quota / 16).clamp(1, 64 << 20);
+        // files take up to half again what lives in them, one segment that fills and one that is kept for compaction
+        let target = match self.quota {
+            u64::MAX => u64::MAX,
+            quota => quota.saturating_sub(3 * segment) / 3 * 2,
+        };
+        let segments = Segments::open(self.segments_config(&share)?.segment_bytes(segment))?;
+        let objects = packs.objects(&share, store)?;
+        let below = objects.behind(segments, BufferBuilder::new().target(target))?;
+        self.buffered(&share, Func::new(codec, below))
+    }
+
     fn segments(&self, share: &Share) -> Result<Segments<K>> {
+        Segments::open(self.segments_config(share)?)
+    }
+
+    fn segments_config(&self, share: &Share) -> Result<SegmentsConfig> {
         let workspaces = match &*self.directories {
             [] => vec![Workspace::open(None)?],
             [one] => vec![Workspace::open(Some(one))?],
             several => Workspace::open_all(several)?,
         };
         let config = SegmentsConfig::across(workspaces).quota_bytes(self.quota);
-        Segments::open(config.stage_bytes(share.stage).pool(share.pool.clone()))
+        Ok(config.stage_bytes(share.stage).pool(share.pool.clone()))
     }
 
     fn buffered<C: Codec<V>, M: MutableMapping<K, Frames> + 'static>(
@@ -246,5 +320,32 @@ impl Share {
     fn with_stage(target: u64, stage: u64) -> Self {
         let pool = (target / 8).min(256 << 20);
         Share { fast: target.saturating_sub(pool + stage), stage, pool: Pool::new(pool) }
+    }
+}
+
+/// How much of a target an object store's packs take: the one that fills, and those being uploaded.
+#[cfg(feature = "object")]
+struct Packs {
+    pack: u64,
+    uploads: u64,
+}
+
+#[cfg(feature = "object")]
+impl Packs {
+    fn of(target: u64) -> Self {
+        Packs { pack: (target / 16).clamp(1, 8 << 20), uploads: (target / 8).min(64 << 20) }
+    }
+
+    fn stage(&self) -> u64 {
+        self.pack + self.uploads
+    }
+
+    fn objects<K: Key>(
+        &self,
+        share: &Share,
+        store: spill_object::Store,
+    ) -> Result<Blocking<spill_object::Objects<K>>> {
+        let config = ObjectsConfig::new(store).pack_bytes(self.pack).stage_bytes(self.uploads);
+        spill_object::Objects::blocking(config.pool(share.pool.clone()))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -74,8 +74,21 @@ impl Server {
     }
 
     /// Where the bucket's objects are files.
-    pub(crate) fn folder(&self) -> impl AsRef<Path> {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.directory.path().join(Self::BUCKET)
+    }
+
+    /// The files of all objects that there are.
+    pub(crate) fn objects(&self) -> io::Result<Vec<PathBuf>> {
+        let (mut objects, mut folders) = (Vec::new(), vec![self.folder()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let entry = entry?;
+                let is_folder = entry.file_type()?.is_dir();
+                if is_folder { &mut folders } else { &mut objects }.push(entry.path());
+            }
+        }
+        Ok(objects)
     }
 }
 

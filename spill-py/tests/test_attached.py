@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import dask
 import numpy as np
@@ -330,3 +332,52 @@ async def test_evicting_on_the_loop_goes_on_beside_it(client, scheduler, worker)
     assert threads and all(name.startswith("overspill-evict") for name in threads)
     for n, back in enumerate(await client.gather(futures)):
         np.testing.assert_array_equal(back, np.random.default_rng(n).random(1 << 16))
+
+
+@running({**QUICK, MEMORY + "pause": 0.8}, memory_limit="10 GB")
+async def test_garbage_is_collected_while_a_worker_pauses(client, scheduler, worker):
+    """W07: objects that only hold each other go, though the interpreter's own collector is off."""
+
+    class Node:
+        pass
+
+    gc.collect()
+    gc.disable()
+    try:
+        one, other = Node(), Node()
+        one.other, other.other = other, one
+        alive = weakref.ref(one)
+        del one, other
+        worker.monitor.get_process_memory = lambda: 9_000_000_000
+        await until(lambda: alive() is None)
+        assert worker.status.name == "paused"
+        worker.monitor.get_process_memory = lambda: 1_000_000_000
+        await until(lambda: worker.status.name == "running")
+    finally:
+        gc.enable()
+
+
+def test_a_full_disk_keeps_values_in_memory_and_recovers(tmp_path, caplog):
+    """B06, S35: on a real device without room each value stays readable, and is spilled once there is room."""
+    device = tmp_path / "device"
+    device.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(device)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        # without the right to mount: a limit on the size of files makes the same error of the system
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        with overspill.SpillBuffer(str(device), target=2_000_000, compressor="none") as buffer:
+            values = {n: os.urandom(1_000_000) for n in range(20)}
+            for key, value in values.items():
+                buffer[key] = value
+            assert buffer.evict() == -1
+            assert "Spill to disk failed" in caplog.text
+            assert len(buffer.fast) >= 12 and len(buffer.fast) + len(buffer.slow) == 20
+            assert {key: buffer[key] for key in values} == values
+            for n in range(16):
+                del buffer[n]
+            while buffer.fast:
+                assert buffer.evict() > 0
+            assert {key: buffer[key] for key in range(16, 20)} == {key: values[key] for key in range(16, 20)}
+    finally:
+        subprocess.run(["umount", str(device)], check=True)

@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import MutableMapping
 
+import numpy as np
 import pytest
 from dask.sizeof import sizeof
 from distributed import profile
@@ -75,6 +76,30 @@ def test_a_live_value_is_not_read_twice_and_keeps_its_identity(buffer):
     with profile.lock:
         pass
     assert buffer["x"].number != number
+
+
+def test_a_live_value_without_weak_references_is_read_again(buffer):
+    """Z19: such values are not cached, and come back equal."""
+    value = [1, 2, 3]
+    buffer["x"] = value
+    buffer.evict()
+    assert buffer["x"] == value and buffer["x"] is not value
+    other = np.arange(50.0)
+    buffer["y"] = other
+    buffer.evict(), buffer.evict()
+    assert buffer["y"] is other
+
+
+def test_compression_adapts_to_the_data(tmp_path):
+    """B13: by default numbers that rise evenly shrink to a tenth, and random bytes cost nothing beyond their own."""
+    with SpillBuffer(str(tmp_path), target=0) as buffer:
+        for n in range(16):
+            buffer["even", n] = np.arange(n, n + 50_000.0)
+            buffer["random", n] = random.randbytes(400_000)
+        sizes = {key: size.disk for key, size in buffer.slow.weight_by_key.items()}
+        assert all(disk < 40_000 for (kind, _), disk in sizes.items() if kind == "even")
+        assert all(400_000 <= disk < 401_000 for (kind, _), disk in sizes.items() if kind == "random")
+        assert (buffer["even", 3] == np.arange(3, 50_003.0)).all()
 
 
 def test_weights_are_those_of_dask(buffer, caplog):

@@ -45,6 +45,7 @@ def running(folder: Path) -> Iterator[tuple[LocalCluster, Client]]:
         memory_limit=LIMIT,
         data=(overspill.SpillBuffer, {"target": TARGET}),
         local_directory=str(folder),
+        silence_logs=False,
         dashboard_address=":0",
     ) as cluster, Client(cluster) as client:
         yield cluster, client
@@ -298,7 +299,7 @@ def test_a_value_that_cannot_be_serialised_stays_and_harms_no_other(client):
 
 
 def test_a_value_changed_in_place_after_insertion(client):
-    """Z19: what was read back and changed is what the next reader gets, spilled or not."""
+    """What was read back and changed is what the next reader gets, spilled or not."""
     future = client.submit(chunk, 1, pure=False)
     wait(future)
     client.run(spill_all)

@@ -1,5 +1,5 @@
-//! The Python package: its wheel is built and put into an environment of its own, where its tests run and its
-//! types are checked.
+//! The Python package: its wheel is built and put into an environment of its own, where its tests run, its unsafe
+//! code is watched and its types are checked.
 
 use crate::shell::{self, Line, Result};
 use crate::steps::Context;
@@ -11,7 +11,7 @@ const REQUIREMENTS: &str = "spill-py/requirements.txt";
 /// Where the wheel is built.
 const TARGET: &str = "target/py";
 
-/// Makes the environment, builds the wheel, and runs pytest and mypy.
+/// Makes the environment, builds the wheel, and runs pytest, valgrind and mypy.
 pub(crate) fn run(context: &Context) -> Result {
     environment(context)?;
     let wheels = context.root.join(TARGET).join("wheels");
@@ -32,7 +32,25 @@ pub(crate) fn run(context: &Context) -> Result {
     )
     .run()?;
     tool("python", "-m pytest -q -p no:cacheprovider -c spill-py/pyproject.toml spill-py/tests").run()?;
+    watched(context)?;
     tool("mypy", &format!("--strict --cache-dir {TARGET}/mypy -p overspill")).run()
+}
+
+/// Memory that crosses the boundary between Python and Rust, with each access looked at.
+fn watched(context: &Context) -> Result {
+    if !Line::new("valgrind", "--version").succeeds() {
+        context.notice("the unsafe code of spill-py was not watched: valgrind is not installed");
+        return Ok(());
+    }
+    Line::new(
+        "valgrind",
+        &format!(
+            "--quiet --undef-value-errors=no --error-exitcode=9 --suppressions=spill-py/tests/valgrind.supp \
+             {ENVIRONMENT}/bin/python spill-py/tests/touch_memory.py"
+        ),
+    )
+    .env("PYTHONMALLOC", "malloc")
+    .run()
 }
 
 /// Installs what the requirements name, unless that was done with the same file.

@@ -4,7 +4,12 @@ use crate::shell::{Failure, Line, Result};
 use crate::steps::Context;
 
 /// The packages with unsafe code, and their tests that reach it.
-const TESTS: [&str; 2] = ["-p spill-codec --features rkyv --test archive", "-p spill-compress --lib shuffle"];
+const TESTS: [&str; 4] = [
+    "-p spill-codec --features rkyv --test archive",
+    "-p spill-compress --lib shuffle",
+    "-p spill-worker --lib trim::allocator",
+    "-p spill-worker --lib nanny::bound",
+];
 
 /// Builds of another compiler with other flags, kept apart so that neither spoils what the other made.
 const FOLDER: &str = "target/asan";

@@ -110,6 +110,7 @@ pub fn run(rounds: usize) -> Vec<Row> {
     let bench = Bench { server, runtime, plain };
     let mut rows = large(&bench, rounds);
     rows.extend(small(&bench, rounds));
+    assert!(bench.server.objects().unwrap().is_empty());
     rows
 }
 
@@ -123,13 +124,13 @@ fn large(bench: &Bench, rounds: usize) -> Vec<Row> {
         goal,
         rounds,
         || {
-            settle(bench.server.folder().as_ref(), LARGE_COUNT * LARGE);
+            settle(&bench.server.folder(), LARGE_COUNT * LARGE);
             let (run, objects) = bench.insert(&values);
             bench.close(objects);
             run
         },
         || {
-            settle(bench.server.folder().as_ref(), LARGE_COUNT * LARGE);
+            settle(&bench.server.folder(), LARGE_COUNT * LARGE);
             let run = bench.put(&values);
             bench.remove(LARGE_COUNT);
             run
@@ -164,7 +165,7 @@ fn small(bench: &Bench, rounds: usize) -> Vec<Row> {
         Some((Better::MoreSpeed, 50.0)),
         rounds,
         || {
-            settle(bench.server.folder().as_ref(), SMALL_COUNT * SMALL);
+            settle(&bench.server.folder(), SMALL_COUNT * SMALL);
             let (run, objects) = bench.insert(&values);
             bench.close(objects);
             Run { wall: run.wall.div_f64(share), cpu: run.cpu.div_f64(share) }

@@ -62,8 +62,9 @@ impl Bounded {
     }
 }
 
+/// Of each stream; the seven streams of a long run together have more than twenty million.
 fn operations() -> u64 {
-    if std::env::var_os("OVERSPILL_TEST_LONG").is_some() { 2_000_000 } else { 15_000 }
+    if std::env::var_os("OVERSPILL_TEST_LONG").is_some() { 3_000_000 } else { 60_000 }
 }
 
 /// Runs a stream with a thread that compacts, and without.
@@ -179,4 +180,31 @@ fn physical_bytes_are_those_of_the_files_after_compaction() {
         }
     }
     assert!(segments.stats().moved.count > 0);
+}
+
+/// Writers beside each other and beside compaction: a segment for each of them, and one.
+#[test]
+fn several_writers_stay_within_the_bound() {
+    const WRITERS: u64 = 4;
+    const KEYS: u64 = 1000;
+    let config = config(memory()).segment_bytes(SEGMENT).stage_bytes(4 << 10);
+    let segments: Segments<u64> = Segments::open(config).unwrap();
+    (0..KEYS).for_each(|key| segments.insert(key, value(key, 300)).unwrap());
+    let segments = &segments;
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            scope.spawn(move || {
+                let mut random = Random(writer + 5);
+                for n in 0..operations() / WRITERS {
+                    segments.insert(random.skewed(KEYS), value(n, 300)).unwrap();
+                    let usage = segments.usage();
+                    let most = usage.spilled.disk * 3 / 2 + (WRITERS + 1) * SEGMENT;
+                    assert!(usage.physical <= most, "{} of {most} bytes", usage.physical);
+                }
+            });
+        }
+    });
+    segments.settle().unwrap();
+    let usage = segments.usage();
+    assert!(usage.physical <= usage.spilled.disk * 3 / 2 + 2 * SEGMENT, "{usage:?}");
 }

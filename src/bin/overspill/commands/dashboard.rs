@@ -55,12 +55,16 @@ pub(crate) fn start(
     names: &Names,
 ) -> Result<Dashboard, Failure> {
     let builder = Dashboard::builder(observe).address(address);
-    let dashboard = names.allow_host.iter().fold(builder, |builder, name| builder.allow_host(name)).start()?;
+    let dashboard =
+        names.allow_host.iter().fold(builder, |builder, name| builder.allow_host(name)).start()?;
     if dashboard.address().port() != address.port() && address.port() != 0 {
         tracing::info!("port {} is taken", address.port());
     }
     if !dashboard.address().ip().is_loopback() {
-        tracing::warn!("the dashboard has no password, and whoever reaches {} can read it", dashboard.address());
+        tracing::warn!(
+            "the dashboard has no password, and whoever reaches {} can read it",
+            dashboard.address()
+        );
     }
     Ok(dashboard)
 }

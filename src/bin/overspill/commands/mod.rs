@@ -5,7 +5,9 @@ mod completions;
 mod config;
 mod dashboard;
 mod guard;
+mod inspect;
 mod nanny;
+mod purge;
 mod trim;
 
 use std::process::ExitCode;
@@ -38,6 +40,16 @@ Examples:
   overspill trim 4711
   overspill trim $(pgrep my-program)";
 
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  overspill inspect /var/tmp
+  overspill inspect --records /var/tmp/overspill-4711-0";
+
+const PURGE_EXAMPLES: &str = "\
+Examples:
+  overspill purge /var/tmp
+  overspill purge --yes /mnt/scratch";
+
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   overspill completions bash > /etc/bash_completion.d/overspill
@@ -67,6 +79,15 @@ pub(crate) enum Command {
     /// Make running workers hand their unused memory back to the system
     #[command(after_help = TRIM_EXAMPLES)]
     Trim(trim::Args),
+    /// Look into the files of spilled data
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(inspect::Args),
+    /// Remove what dead processes left behind
+    ///
+    /// Shows what it found, and asks before it removes anything. Where nobody can be asked it removes nothing
+    /// without --yes. What a living process uses is never removed.
+    #[command(after_help = PURGE_EXAMPLES)]
+    Purge(purge::Args),
     /// Print what a shell needs to complete these command lines
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions(completions::Args),
@@ -82,6 +103,8 @@ impl Command {
             Command::Config(args) => config::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Trim(args) => trim::run(&args).map(|()| ExitCode::SUCCESS),
             Command::Dashboard(args) => dashboard::run(&args).map(|()| ExitCode::SUCCESS),
+            Command::Inspect(args) => inspect::run(&args),
+            Command::Purge(args) => purge::run(&args),
             Command::Completions(args) => completions::run(&args).map(|()| ExitCode::SUCCESS),
         }
     }

@@ -1,5 +1,4 @@
 //! Chains with an object store at their end: RAM above it, a compressor between, a local read cache beside it.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use bytes::Bytes;
 use overspill::object::{Objects, ObjectsConfig, Store};

@@ -62,8 +62,14 @@ where
 
 /// A mapping of `V` over a mapping of `W`: encodes on the way in, decodes on the way out.
 ///
-/// It holds no lock and no value; errors of codec and storage pass through. `insert_many` encodes one value
-/// at a time, so that at most two encoded values are alive whatever the batch.
+/// Errors of codec and storage pass through. `insert_many` encodes one value at a time, so that at most two encoded
+/// values are alive whatever the batch.
+///
+/// # Threads: what is locked, what is not, who wins
+///
+/// It holds no lock and no value: the codec runs in the caller, for several callers at once, and who wins is decided by
+/// the mapping below. Only [`take`](MutableMapping::take) makes two calls of it, so as to lose nothing that cannot be
+/// decoded; what is written between them is what it takes.
 pub struct Func<K, V, W, C, M> {
     codec: C,
     inner: M,

@@ -27,15 +27,54 @@
 //!
 //! - [`MutableMapping`] is the one interface: every layer and every backend is one, so that they go together in
 //!   any order. [`ManualEvict`] is what a memory monitor needs of a mapping.
-//! - [`Buffer`] keeps values in RAM up to a target and moves the least recently used to the mapping below.
-//!   [`Lru`] is one without anything below. [`Func`] translates values by a [`Codec`], [`KeyMap`] keys.
-//!   [`Cache`] keeps copies of what is slow to read, [`Sieve`] makes one mapping of several.
 //! - [`Frames`] are the bytes of one value, passed on without being copied or joined. [`Pool`] recycles the
 //!   memory that values are read into.
 //! - `AsyncMutableMapping` (feature `tokio`) is the same interface for storage that answers later; `Blocking`
 //!   and `Offload` lead from one to the other, and `AsyncBuffer` is a [`Buffer`] for tasks.
 //! - [`Weigh`] says what a value takes, [`Usage`] what a mapping holds and where, [`Stats`] what it did.
 //! - [`Error`] is sorted by what the caller can do about it.
+//!
+//! # Which layer when
+//!
+//! Start with what the program wants to hold and with where it may lie, and put between them what is missing. Each
+//! layer is a mapping over a mapping, and [`Compose`] writes the chain from storage upwards:
+//!
+//! ```text
+//!  get, insert, update ...                      a program's own keys and values
+//!         |
+//!      Buffer  ---- evict() <-- memory monitor  in RAM up to a target; the least recently used go down
+//!         |
+//!       Func                                    values <-> frames, by a codec
+//!         |
+//!  Buffer, Stored ---- evict()                  on disk up to a target of its own; the rest goes further down
+//!     |        |
+//! Compress  Compress                            smaller records (in `spill-compress`)
+//!     |        |
+//! Segments  Objects                             segment files, an object store (`spill-disk`, `spill-object`)
+//! ```
+//!
+//! - Data that does not fit in RAM and must not be lost: a [`Buffer`]. It is the layer that has a target, knows what
+//!   was used last, and answers hits without touching what is below. Put it where values have the form in which they
+//!   are used, above the codec, so that a hit decodes nothing.
+//! - A disk that is too small as well: two of them, the lower one with [`Stored`] fast memory
+//!   ([`BufferBuilder::stored`], [`Compose::behind`]). Each level has its target, its `evict()` and its [`Usage`]; put
+//!   compression below the lower one, so that its target counts the bytes that the disk holds.
+//! - Data that may be forgotten since it can be made again: an [`Lru`], which is a buffer with nothing below.
+//! - Values that storage cannot take as they are: a [`Func`] with a [`Codec`]. It holds nothing and costs what the
+//!   codec costs; the weigher goes into it too ([`Func::weighed_by`]), so that storage can say what values weighed.
+//! - Data that lives elsewhere, complete, and is slow to read: a [`Cache`] in front of it. Unlike a buffer it writes
+//!   through: nothing is ever in the cache alone, and the cache may lose whatever it likes.
+//! - Pairs that belong in different places by what they are, not by when they were used: a [`Sieve`]. Large values into
+//!   files, small ones into segments; some keys here and others there.
+//! - Keys of another type than storage has: a [`KeyMap`], which keeps no key of its own.
+//!
+//! Which goes above which? A hit pays for every layer above the buffer, a miss for those below as well. So what is
+//! cheap and always needed ([`KeyMap`]) can stand above, and what costs ([`Func`], compression) stands below. A `Cache`
+//! over a `Buffer` keeps values twice, and a `Buffer` over a `Cache` is right where storage is remote.
+//!
+//! What threads may expect of each other is told by each layer under *Threads: what is locked, what is not, who wins*.
+//! In short: no layer holds a lock while storage, a codec, a weigher or an observer runs; a write wins over whatever
+//! was on its way of the same key; nobody who is served from RAM waits for storage.
 //!
 //! Why one trait of plain calls, and not a stream or a transaction: spilled values are read whole, by key, and
 //! die with their process. A backend author writes seven methods, and feature `conformance` holds them to what

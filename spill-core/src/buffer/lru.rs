@@ -8,7 +8,12 @@ use crate::{Key, ManualEvict, MutableMapping, Result, Stats, Usage, Value};
 /// It is a [`Buffer`] with no slow memory, so everything said there of threads, weights and observers holds;
 /// an observer given to [`on_evict`](super::BufferBuilder::on_evict) is told of each pair before it is
 /// dropped, and keeps it by an error (zict's `LRU`, PARITY Z02 to Z09). Without a target it is a plain map
-/// that knows its order. Built by [`BufferBuilder::alone`](super::BufferBuilder::alone).
+/// that knows its order.
+///
+/// Threads: as for a `Buffer`, with storage that takes no time. One lock guards the table; weighing, observers and the
+/// dropping of values run without it; a write during the eviction of its key wins.
+///
+/// Built by [`BufferBuilder::alone`](super::BufferBuilder::alone).
 pub struct Lru<K: Key, V: Value>(pub(super) Buffer<K, V, Nothing>);
 
 impl<K: Key, V: Value> Lru<K, V> {

@@ -3,29 +3,51 @@
 mod amplification;
 mod chain;
 mod codec;
+mod compress;
 mod harness;
 mod hit;
 mod large;
+mod layers;
 mod memory;
+mod mix;
 mod object;
+mod overshoot;
+mod peers;
 mod small;
+mod tail;
+mod tiny;
 
 use harness::Row;
 
 /// A group of questions: its name, what it asks, and how.
 type Question = (&'static str, &'static str, fn(usize) -> Vec<Row>);
 
-const QUESTIONS: [Question; 7] = [
+const QUESTIONS: [Question; 15] = [
     ("hit", "a hit in fast memory, beside the lru crate behind a mutex", hit::run),
+    ("layers", "what a layer adds to a hit, beside the bare mapping", layers::run),
     ("large", "1 MiB values through the whole chain, beside plain file I/O", large::run),
     ("small", "4 KiB values through the whole chain, beside file I/O, fjall and redb", small::run),
     ("memory", "RAM for each spilled value; what evicting an unchanged value writes", memory::run),
+    ("mix", "half reads, half writes of 4 KiB, beside redb, fjall and foyer", mix::run),
+    ("tail", "the slowest of a thousand hits and reads, beside spilling", tail::run),
+    ("tiny", "process memory for ten million 100-byte values", tiny::run),
     ("amplification", "what overwriting writes beyond the bytes handed over", amplification::run),
     ("object", "values in an S3 server 20 ms away, beside the plain client", object::run),
+    ("overshoot", "how far beyond its limit a program gets, beside fixed intervals", overshoot::run),
     ("codec", "a large value viewed in place by rkyv, beside deserialised by serde", codec::run),
+    ("compress", "each codec with shuffle on one thread, beside c-blosc2", compress::run),
+    ("raw", "each compressor on one thread, beside zstd, lz4 and lz4_flex themselves", compress::run_raw),
+    (
+        "adaptive",
+        "the adaptive choice end to end, beside none and the best fixed one",
+        compress::run_adaptive,
+    ),
 ];
 
 fn main() -> std::process::ExitCode {
+    if let Some(code) = overshoot::process() {
+        return code;
+    }
     let mut rounds = 7;
     let mut wanted = Vec::new();
     let mut args = std::env::args().skip(1);

@@ -201,7 +201,7 @@ pub struct Backend {
     pub deferred: u64,
     /// Operations that failed.
     pub failures: u64,
-    /// Values on it.
+    /// Values on it, copies of values in RAM included where it is named.
     pub values: u64,
     /// Bytes of their records.
     pub bytes: u64,

@@ -36,7 +36,9 @@ impl Rates {
         if worker.backends.is_empty() {
             let storage = &worker.storage;
             let touched = storage.write.count + storage.read.count + storage.failures > 0;
-            return if touched { vec![self.backend("storage", storage, now)] } else { Vec::new() };
+            // Of a mapping as a whole, what is not in RAM.
+            let mut whole = || Backend { values: storage.slow_count, ..self.backend("storage", storage, now) };
+            return if touched { vec![whole()] } else { Vec::new() };
         }
         let shown = worker.backends.iter().take(MOST_BACKENDS);
         shown.map(|backend| self.backend(&backend.name, &backend.storage, now)).collect()
@@ -66,7 +68,7 @@ impl Rates {
             queue: storage.staged,
             deferred: storage.deferred,
             failures: storage.failures,
-            values: storage.slow_count,
+            values: storage.count,
             bytes: storage.spilled_disk,
             physical: storage.physical,
         }

@@ -186,6 +186,8 @@ pub struct StorageStats {
     pub read: StepStats,
     pub decompress: StepStats,
     pub decode: StepStats,
+    /// Keys present, wherever their values are.
+    pub count: u64,
     /// Bytes that the values on storage weighed in RAM.
     pub spilled_memory: u64,
     /// Bytes of their records.
@@ -246,6 +248,7 @@ impl StorageStats {
     #[must_use]
     pub fn new(stats: Stats, usage: Usage) -> Self {
         StorageStats {
+            count: usage.count as u64,
             spilled_memory: usage.spilled.memory,
             spilled_disk: usage.spilled.disk,
             staged: usage.staged,

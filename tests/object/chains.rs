@@ -73,3 +73,33 @@ fn compressed_values_are_packed_as_they_are_stored() {
     }
     map.close().unwrap();
 }
+
+/// Through all levels of a chain: what is asked for together is read together.
+#[test]
+fn a_chain_reads_many_values_with_few_requests() {
+    let store = Store::open("memory:///p").unwrap();
+    let map = presets::tiers::<u64, Bytes>(16 << 20, None, 8 << 20, store).unwrap();
+    for n in 0..12_000 {
+        map.insert(n, value(n)).unwrap();
+    }
+    map.flush().unwrap();
+    let objects = map.slow().inner().slow();
+    let gets = || objects.inner().requests().gets;
+    let far: Vec<u64> = (0..1100).collect();
+    assert!(far.iter().all(|key| objects.contains_key(key)), "the oldest are in the store");
+
+    let before = gets();
+    let found = map.get_many(&far[..1000]);
+    assert!(found.into_iter().zip(&far).all(|(found, n)| found.unwrap() == Some(value(*n))));
+    let many = gets() - before;
+    assert!((1..=20).contains(&many), "{many}");
+
+    map.prefetch(&far[1000..]);
+    let ahead = gets() - before - many;
+    assert!((1..=8).contains(&ahead), "{ahead}");
+    for n in &far[1000..] {
+        assert_eq!(map.get(n).unwrap(), Some(value(*n)));
+    }
+    assert_eq!(gets() - before, many + ahead, "they are in RAM");
+    map.close().unwrap();
+}

@@ -4,8 +4,8 @@
 mod chains;
 #[cfg(feature = "aws")]
 mod example;
-//#[cfg(all(feature = "aws", feature = "cli"))]
-//mod purge;
+#[cfg(all(feature = "aws", feature = "cli"))]
+mod purge;
 mod tiers;
 #[cfg(feature = "aws")]
 #[expect(dead_code, reason = "its `main` is not called here")]

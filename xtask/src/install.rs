@@ -8,8 +8,13 @@ const CARGO: &[(&str, &str)] = &[("nextest", "cargo-nextest"), ("deny", "cargo-d
 /// Parts of the Rust toolchain: the subcommand, and the rustup component that brings it.
 const COMPONENTS: &[(&str, &str)] = &[("fmt", "rustfmt"), ("clippy", "clippy")];
 
-/// Programs from Debian's packages: the program, and the package that brings it.
-const DEBIAN: &[(&str, &str)] = &[("git", "git")];
+/// Programs from Debian's packages: the program, arguments that show that it works, and the package that brings it.
+const DEBIAN: &[(&str, &str, &str)] = &[
+    ("git", "--version", "git"),
+    ("python3", "-m ensurepip --version", "python3-venv"),
+    // Workers are tested under it.
+    ("dpkg", "--status libjemalloc2", "libjemalloc2"),
+];
 
 /// Installs what is missing.
 pub(crate) fn run() -> Result {
@@ -39,11 +44,11 @@ fn components() -> Result {
 }
 
 /// Installs the packages of the programs that cannot be run, as root; without the rights a person must do it.
-fn debian(programs: &[(&str, &str)]) -> Result {
+pub(crate) fn debian(programs: &[(&str, &str, &str)]) -> Result {
     let missing: Vec<&str> = programs
         .iter()
-        .filter(|(program, _)| !Line::new(program, "--version").succeeds())
-        .map(|(_, package)| *package)
+        .filter(|(program, works, _)| !Line::new(program, works).succeeds())
+        .map(|(.., package)| *package)
         .collect();
     if missing.is_empty() {
         return Ok(());

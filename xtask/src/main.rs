@@ -7,6 +7,7 @@
 //! ```
 
 mod bench;
+mod browser;
 mod dependencies;
 mod features;
 mod install;

@@ -3,7 +3,7 @@
 use crate::parity;
 use crate::shell::{self, Failure, Line, Result};
 use crate::steps::{self, Context, Extent, Step};
-use crate::{dependencies, features, install, links, msrv, python, sanitize, tree};
+use crate::{browser, dependencies, features, install, links, msrv, python, sanitize, tree};
 
 /// In order: what fails fast, and what others build upon, comes first.
 const STEPS: &[Step] = &[
@@ -41,6 +41,12 @@ const STEPS: &[Step] = &[
         proves: "the Python package builds, and works under Dask",
         quick: false,
         run: python::run,
+    },
+    Step {
+        name: "browser",
+        proves: "the dashboard's page is what it is built from, and shows what a person should see",
+        quick: false,
+        run: browser::run,
     },
     Step { name: "tree", proves: "the tests left nothing behind", quick: false, run: tree::clean },
 ];

@@ -74,7 +74,9 @@ pub(crate) fn files(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>> 
             let name = entry.file_name();
             let name = name.to_string_lossy();
             if entry.file_type().map_err(unreadable)?.is_dir() {
-                if !name.starts_with('.') && !["target", "artifacts", "__pycache__"].contains(&&*name) {
+                if !name.starts_with('.')
+                    && !["target", "artifacts", "node_modules", "__pycache__"].contains(&&*name)
+                {
                     folders.push(path);
                 }
             } else if path.extension().is_some_and(|e| extensions.iter().any(|known| e == *known)) {

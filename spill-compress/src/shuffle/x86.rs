@@ -8,8 +8,8 @@
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_loadu_si128, _mm_setzero_si128, _mm_storeu_si128, _mm_unpackhi_epi8,
-    _mm_unpacklo_epi8, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256,
-    _mm256_set_m128i, _mm256_setzero_si256, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
+    _mm_unpacklo_epi8, _mm256_loadu_si256, _mm256_permute2x128_si256, _mm256_setzero_si256,
+    _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
 };
 
 /// Items in a vector of 16 bytes of one lane.
@@ -81,10 +81,10 @@ fn avx2_shuffle<const W: usize>(from: &[u8], to: &mut [u8]) -> usize {
     let items = from.len() / W;
     for item in (0..items / (2 * GROUP) * (2 * GROUP)).step_by(2 * GROUP) {
         let mut v = [_mm256_setzero_si256(); W];
-        for (n, v) in v.iter_mut().enumerate() {
-            let low = load(&from[item * W + n * GROUP..]);
-            let high = load(&from[(item + GROUP) * W + n * GROUP..]);
-            *v = _mm256_set_m128i(high, low);
+        for (n, pair) in v.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            let low = load_wide(&from[item * W + n * 2 * GROUP..]);
+            let high = load_wide(&from[(item + GROUP) * W + n * 2 * GROUP..]);
+            *pair = halves(low, high);
         }
         for _ in 0..TURNS {
             v = turn_wide(v);
@@ -107,9 +107,10 @@ fn avx2_unshuffle<const W: usize>(from: &[u8], to: &mut [u8]) -> usize {
         for _ in 0..W.ilog2() {
             v = turn_wide(v);
         }
-        for (n, v) in v.into_iter().enumerate() {
-            store(_mm256_castsi256_si128(v), &mut to[item * W + n * GROUP..]);
-            store(_mm256_extracti128_si256::<1>(v), &mut to[(item + GROUP) * W + n * GROUP..]);
+        for (n, [first, second]) in v.as_chunks::<2>().0.iter().enumerate() {
+            let [low, high] = halves(*first, *second);
+            store_wide(low, &mut to[item * W + n * 2 * GROUP..]);
+            store_wide(high, &mut to[(item + GROUP) * W + n * 2 * GROUP..]);
         }
     }
     items / (2 * GROUP) * (2 * GROUP)
@@ -135,6 +136,13 @@ fn turn_wide<const W: usize>(v: [__m256i; W]) -> [__m256i; W] {
         turned[2 * n + 1] = _mm256_unpackhi_epi8(v[n], v[n + W / 2]);
     }
     turned
+}
+
+/// The lower halves of both vectors in one, and the upper halves in another.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn halves(first: __m256i, second: __m256i) -> [__m256i; 2] {
+    [_mm256_permute2x128_si256::<0x20>(first, second), _mm256_permute2x128_si256::<0x31>(first, second)]
 }
 
 #[target_feature(enable = "sse2")]

@@ -15,6 +15,9 @@ const AREAS = [
   { title: "managed", index: 1, colour: "--blue" },
 ] as const;
 
+/** Between two ticks of bytes: powers of two. */
+const STEPS = Array.from({ length: 51 }, (_, power) => 2 ** power);
+
 function variable(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
@@ -80,7 +83,7 @@ export class Plot {
         scales: { y: { range: (_, __, max) => [0, Math.max(max, ...this.lines.map(([, size]) => size), 1) * 1.05] } },
         axes: [
           { ...axis, values: (_, ticks) => ticks.map((tick) => clock(tick)), space: 90 },
-          { ...axis, values: (_, ticks) => ticks.map((tick) => bytes(tick)), size: 76 },
+          { ...axis, values: (_, ticks) => ticks.map((tick) => bytes(tick)), size: 76, incrs: STEPS },
         ],
         series: [
           { label: "time", value: (_, at) => (at === null ? "" : clock(at)) },

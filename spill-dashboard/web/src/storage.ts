@@ -18,7 +18,7 @@ const COLUMNS: { title: string; why: string; show: (backend: Backend) => string 
     why: "Operations that failed, and keys that wait to be spilled again.",
     show: (b) => (b.deferred ? `${b.failures} (${b.deferred} waiting)` : String(b.failures)),
   },
-  { title: "values", why: "Values that are there only.", show: (b) => b.values.toLocaleString("en") },
+  { title: "values", why: "Values that are there, copies of values in RAM included.", show: (b) => b.values.toLocaleString("en") },
   { title: "records", why: "Bytes of their records.", show: (b) => bytes(b.bytes) },
   { title: "files", why: "Room that the files take.", show: (b) => bytes(b.physical) },
 ];

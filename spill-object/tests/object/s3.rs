@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use spill_core::conformance::Ready;
 use spill_core::conformance::contract::check_all;
-use spill_core::{Blocking, Frames, MutableMapping, conformance_tests};
+use spill_core::{AsyncMutableMapping, Blocking, Frames, MutableMapping, conformance_tests};
 use spill_object::{Objects, ObjectsConfig, leftovers, purge};
 
 use crate::conformance::small;
-use crate::support::server::{BUCKET, Moto, SECRET, Server, store};
+use crate::support::server::{BUCKET, KEY, Moto, SECRET, Server, store};
 use crate::support::{Kept, value};
 
 type Mapping = Blocking<Objects<u64>>;
@@ -119,4 +119,67 @@ fn wrong_credentials_are_told_without_any_secret() {
         assert!(!text.contains(SECRET) && !text.contains("token-secret"), "{text}");
     }
     assert_eq!(objects.get(&1).unwrap().unwrap().byte_len(), 5, "it is still served");
+}
+
+/// What is logged, all of it in one place.
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// At the finest level, by us and by S3's client, whether requests succeed, are refused, or find nobody.
+#[test]
+fn nothing_that_is_logged_holds_a_secret() {
+    const SECRETS: [&str; 3] = [SECRET, "another-secret", "token-secret"];
+    let server = Server::start();
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    let work = async |endpoint: &str, secret: &str| {
+        let options = [
+            ("aws_access_key_id", KEY),
+            ("aws_secret_access_key", secret),
+            ("aws_session_token", SECRETS[2]),
+            ("aws_endpoint", endpoint),
+            ("aws_region", "us-east-1"),
+        ];
+        let place = spill_object::Store::open_with(&format!("s3://{BUCKET}/p"), &options).unwrap();
+        let config = ObjectsConfig::new(place).deadline(std::time::Duration::from_millis(300));
+        let objects: Objects<u64> = Objects::new(config.part_bytes(5 << 20)).unwrap();
+        objects.insert(1, value(1, 1000)).await.unwrap();
+        objects.insert(2, value(2, 6 << 20)).await.unwrap();
+        let stored = objects.flush().await;
+        let read = objects.get(&1).await;
+        assert_eq!(read.unwrap(), Some(value(1, 1000)));
+        (stored, objects.close().await)
+    };
+    tracing::subscriber::with_default(subscriber.finish(), || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (stored, closed) = work(&server.endpoint, SECRET).await;
+            stored.and(closed).unwrap();
+            let (refused, _) = work(&server.endpoint, SECRETS[1]).await;
+            assert!(!refused.unwrap_err().is_transient());
+            let (nobody, _) = work("http://127.0.0.1:9", SECRET).await;
+            assert!(nobody.unwrap_err().is_transient());
+        });
+    });
+    let text = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    for said in ["a request is tried again", "could not be uploaded", "SignatureDoesNotMatch"] {
+        assert!(text.contains(said), "{said} in {text}");
+    }
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{secret}");
+    }
 }

@@ -20,7 +20,7 @@ const PAGE: &str = "docs/parity.md";
 pub(crate) fn run(root: &Path) -> Result {
     let (table, mut problems) = Table::parse(&shell::read(&root.join(PAGE))?);
     let mut mentions = Vec::new();
-    for path in tree::files(root, &["rs", "py"])? {
+    for path in tree::files(root, &["rs", "py", "mjs"])? {
         let shown = path.strip_prefix(root).unwrap_or(&path);
         // No row is proven here, and the tests of the scanner hold samples.
         if shown.starts_with("xtask") {

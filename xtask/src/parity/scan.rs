@@ -1,5 +1,5 @@
-//! Finds the tests that carry row numbers: `/// Z12, S07: ...` above a Rust test, or a line of that form in
-//! the docstring of a Python test.
+//! Finds the tests that carry row numbers: `/// Z12, S07: ...` above a Rust test, a line of that form in the
+//! docstring of a Python test, or `/** S19: ... */` above a JavaScript test.
 
 use std::path::Path;
 
@@ -29,10 +29,10 @@ fn rows(line: &str) -> Vec<&str> {
 /// that does not run.
 pub(super) fn scan(path: &Path, text: &str) -> (Vec<Mention>, Vec<String>) {
     let mut found = Found { path, mentions: Vec::new(), problems: Vec::new() };
-    if path.extension().is_some_and(|extension| extension == "py") {
-        python(text, &mut found);
-    } else {
-        rust(text, &mut found);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("py") => python(text, &mut found),
+        Some("mjs") => javascript(text, &mut found),
+        _ => rust(text, &mut found),
     }
     (found.mentions, found.problems)
 }
@@ -195,6 +195,31 @@ fn python(text: &str, found: &mut Found<'_>) {
     }
 }
 
+/// A comment of one line, and a test of `node:test` below it.
+fn javascript(text: &str, found: &mut Found<'_>) {
+    let mut named = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if let Some(doc) = line.strip_prefix("/**") {
+            named = rows(doc);
+            continue;
+        }
+        let named = std::mem::take(&mut named);
+        if named.is_empty() {
+            continue;
+        }
+        let called = line.strip_prefix("await ").unwrap_or(line);
+        let called = called.strip_prefix("t.").unwrap_or(called);
+        match called.strip_prefix("test(").and_then(|behind| behind.split('"').nth(1)) {
+            Some(_) if line.contains("skip") || line.contains("todo") => {
+                found.problem(number, &named, "on a test that is skipped or expected to fail");
+            }
+            Some(name) => found.test(number, name, &named),
+            None => found.problem(number, &named, "on something that is no test"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,6 +331,22 @@ def test_three():
         assert_eq!(
             mentions("t.py", text),
             [of("S24", "t.py:2 (test_one)"), of("B09", "t.py:6 (test_two)"), of("B10", "t.py:6 (test_two)"),]
+        );
+    }
+
+    #[test]
+    fn finds_rows_above_javascript_tests() {
+        let text = "/** S19: all */\ntest(\"a page\", async (t) => {\n  /** S08, S09: grey */\n  await t.test(\"a part\", () => {});\n";
+        let expected =
+            [of("S19", "p.mjs:2 (a page)"), of("S08", "p.mjs:4 (a part)"), of("S09", "p.mjs:4 (a part)")];
+        assert_eq!(mentions("p.mjs", text), expected);
+        assert_eq!(
+            problem("p.mjs", "/** S19: x */\nfunction helper() {"),
+            "p.mjs:2: S19 on something that is no test"
+        );
+        assert_eq!(
+            problem("p.mjs", "/** S19: x */\ntest(\"a page\", { skip: true }, f);"),
+            "p.mjs:2: S19 on a test that is skipped or expected to fail"
         );
     }
 

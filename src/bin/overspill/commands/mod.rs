@@ -48,7 +48,8 @@ Examples:
 const PURGE_EXAMPLES: &str = "\
 Examples:
   overspill purge /var/tmp
-  overspill purge --yes /mnt/scratch";
+  overspill purge --yes /mnt/scratch
+  overspill purge s3://bucket/prefix     (in a build with the feature aws)";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

@@ -1,5 +1,8 @@
 //! `overspill purge`: removes what dead processes left behind.
 
+#[cfg(feature = "object")]
+mod objects;
+
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,9 +20,14 @@ use crate::output;
 /// Arguments of `overspill purge`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The directory that workers were given
-    #[arg(value_name = "DIR")]
+    /// The directory that workers were given, or the URL of an object store and the prefix in it
+    #[arg(value_name = "DIR|URL")]
     target: Target,
+    /// In an object store, whose processes cannot be asked whether they live: what was silent for so many hours.
+    /// Those that live write there every five minutes
+    #[cfg(feature = "object")]
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    silent_hours: u64,
     /// Remove without asking
     #[arg(long)]
     yes: bool,
@@ -30,6 +38,9 @@ pub(crate) struct Args {
 enum Target {
     /// Workspaces on a local disk.
     Directory(PathBuf),
+    /// Objects below this URL.
+    #[cfg(feature = "object")]
+    Objects(String),
 }
 
 impl FromStr for Target {
@@ -37,7 +48,12 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.contains("://") {
-            return Err("expected a directory".to_owned());
+            #[cfg(feature = "object")]
+            return Ok(Target::Objects(text.to_owned()));
+            #[cfg(not(feature = "object"))]
+            return Err(
+                "expected a directory; URLs need a build with the feature `aws`, `gcp` or `azure`".to_owned()
+            );
         }
         Ok(Target::Directory(text.into()))
     }
@@ -47,6 +63,11 @@ impl FromStr for Target {
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.target {
         Target::Directory(parent) => directory(parent, args.yes),
+        #[cfg(feature = "object")]
+        Target::Objects(url) => {
+            let silent = std::time::Duration::from_secs(args.silent_hours * 3600);
+            objects::run(url, silent, args.yes)
+        }
     }
 }
 

@@ -405,7 +405,6 @@ impl NativeBuffer {
 
     /// What the buffer's threads did since this was last asked: the seconds since it began and since it ended,
     /// and a list of (label, value, unit). `None`: nothing.
-    #[expect(clippy::type_complexity, reason = "a tuple for Python")]
     fn _behind<'py>(&self, py: Python<'py>) -> PyResult<Option<(f64, f64, Bound<'py, PyList>)>> {
         let (tally, now) = self.open()?.buffer.slow().take_behind();
         let Some((began, ended)) = tally.span else { return Ok(None) };

@@ -288,7 +288,7 @@ impl NativeBuffer {
         let failed = if heavy { open.buffer.slow().unwatch(&id) } else { None };
         let Some(error) = failed else { return Ok(()) };
         if open.forgets {
-            open.release(py, open.names.unlink(&key))?;
+            open.release(py, open.names.unlink_from(&key, id))?;
         }
         let error = open.hooks.refused.bind(py).call1((object, error.value(py)))?;
         Err(PyErr::from_value(error))

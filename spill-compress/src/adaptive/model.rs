@@ -41,6 +41,10 @@ const LEAST_FEE: f64 = 1.0 / 8.0;
 const HOPELESS: f64 = 3.0;
 const FADING: f64 = 0.998;
 
+/// A frame is compressed when that is expected to take less than this share of the time to store it as it is:
+/// what is nearly even is better left alone, since reading it back costs time as well.
+const WORTH_IT: f64 = 0.9;
+
 /// What the next setting of a ladder is guessed to be before it was tried: so many times slower, and with this
 /// share of the result.
 const NEXT_SLOWER: f64 = 2.0;
@@ -264,12 +268,16 @@ impl Experience {
     /// it as it is.
     fn choose(&mut self, len: usize, storage: f64) -> Option<(usize, Option<Trial>)> {
         let len = len as f64;
-        let mut best = (None, len * storage);
+        let plain = len * storage;
+        let mut best = (None, WORTH_IT * plain);
         for (index, known) in self.arms.iter().enumerate() {
             let cost = known.map_or(f64::INFINITY, |known| known.cost(len, storage));
             if cost < best.1 {
                 best = (Some(index), cost);
             }
+        }
+        if best.0.is_none() {
+            best.1 = plain;
         }
         self.credit = (self.credit + BUDGET * best.1).min(HOPELESS * best.1);
         let trial = self.trial(best, len, storage);

@@ -172,7 +172,7 @@ fn it_compresses_lighter_when_the_processor_is_the_bottleneck() {
     let text = |_| Bytes::from("some words and some more, ".repeat(LEN / 26));
     write(&layer, 16 << 20, text);
     assert_eq!(favourite(&write(&layer, 16 << 20, text)).0, "hard");
-    for (load, expected) in [(8, "middle"), (60, "light"), (500, "none"), (1, "hard")] {
+    for (load, expected) in [(8, "middle"), (50, "light"), (500, "none"), (1, "hard")] {
         world.load.store(load, SeqCst);
         write(&layer, 300 << 20, text);
         let shares = write(&layer, 32 << 20, text);

@@ -10,7 +10,7 @@ table, answer = sys.argv[1:]
 with open(answer) as file:
     ours = json.load(file)["stations"]
 theirs = (
-    polars.read_ipc(table, memory_map=False)
+    polars.read_ipc(table)
     .group_by("station")
     .agg(
         readings=polars.col("degrees").count(),

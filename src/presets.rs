@@ -2,7 +2,7 @@
 //!
 //! [`disk`] and [`compressed_disk`] take bytes or text as values. [`Preset`] takes any value with a codec, a
 //! weigher of your own, and writer threads. Whoever wants another shape puts the layers together with
-//! [`Compose`](crate::Compose).
+//! [`Compose`].
 
 use std::path::{Path, PathBuf};
 

@@ -37,7 +37,8 @@ impl Rates {
             let storage = &worker.storage;
             let touched = storage.write.count + storage.read.count + storage.failures > 0;
             // Of a mapping as a whole, what is not in RAM.
-            let mut whole = || Backend { values: storage.slow_count, ..self.backend("storage", storage, now) };
+            let mut whole =
+                || Backend { values: storage.slow_count, ..self.backend("storage", storage, now) };
             return if touched { vec![whole()] } else { Vec::new() };
         }
         let shown = worker.backends.iter().take(MOST_BACKENDS);

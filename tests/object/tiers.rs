@@ -48,7 +48,7 @@ fn on_disk(map: &Chain) -> Vec<u64> {
     keys
 }
 
-/// S07: what the disk has no room for goes to the store, at once and completely, and what is written or read when
+/// What the disk has no room for goes to the store, at once and completely, and what is written or read when
 /// there is room again is on disk.
 fn falls_through_and_comes_back(map: &Chain, free: impl Fn(u64)) {
     let count = 500;
@@ -87,6 +87,7 @@ fn falls_through_and_comes_back(map: &Chain, free: impl Fn(u64)) {
     map.close().unwrap();
 }
 
+/// S07: values stay available, whichever level has room.
 #[test]
 fn a_full_quota_falls_through_to_the_store_and_comes_back() {
     let device = MemoryIo::limited(100 << 20);
@@ -98,6 +99,7 @@ fn a_full_quota_falls_through_to_the_store_and_comes_back() {
     });
 }
 
+/// S07: values stay available, whichever level has room.
 #[test]
 fn a_full_disk_falls_through_to_the_store_and_comes_back() {
     let device = MemoryIo::limited(1 << 20);

@@ -194,6 +194,31 @@ fn a_batch_of_large_values_is_short() {
     assert!(sizes.iter().all(|size| *size <= 4), "about a MiB each: {sizes:?}");
 }
 
+/// The only writer reads for somebody and writes nothing: an insert waits for it all the same.
+#[test]
+fn an_insert_above_the_ceiling_waits_for_a_writer_that_is_late() {
+    let buffer = over(behind(100).ceiling(120));
+    fill(&buffer, 1..=20);
+    eventually("the target is met", || buffer.usage().fast <= 100);
+    let gate = Gate::closed();
+    let open = gate.open_on_drop();
+    inject(&buffer, Operation::Get, Fault::block(&gate));
+    buffer.prefetch(&[1]);
+    gate.wait_for(1);
+    let insert = |key| {
+        buffer.insert(key, val(key, 10)).unwrap();
+        buffer.usage().fast
+    };
+    let most = thread::scope(|scope| {
+        let inserter = scope.spawn(|| (21..=60).map(insert).max());
+        eventually("what is below the ceiling is filled", || buffer.usage().fast >= 120);
+        drop(open);
+        inserter.join().unwrap()
+    });
+    assert!(most <= Some(130), "the ceiling, and what was read: {most:?}");
+    holds(&buffer, 1..=60);
+}
+
 #[test]
 fn two_writers_write_at_once() {
     let buffer = over(behind(100).writers(2));

@@ -150,8 +150,9 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         }
     }
 
-    /// Waits while fast memory is above the ceiling and a write is under way. Neither a device that fails
-    /// nor one that hangs stops the caller for good.
+    /// Waits while fast memory is above the ceiling and a write is under way, or a writer thread has yet to come to
+    /// what is next: on a busy machine it may be late. Neither a device that fails nor one that hangs stops the
+    /// caller for good.
     fn wait_for_writers<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<K, V>>,
@@ -159,16 +160,31 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         ceiling: u64,
     ) -> Result<MutexGuard<'a, State<K, V>>> {
         const PATIENCE: Duration = Duration::from_secs(10);
+        const LATE: Duration = Duration::from_millis(10);
         let mut begun = None;
-        while state.above(ceiling.saturating_sub(weight)) && state.writing_bytes > 0 && !state.closed {
+        while state.above(ceiling.saturating_sub(weight)) && !state.closed {
+            let writing = state.writing_bytes > 0;
+            if !writing && !self.is_for_writers(&mut state) {
+                break;
+            }
             let now = self.clock.now();
             let waited = now.saturating_sub(*begun.get_or_insert(now));
             if waited >= PATIENCE {
                 break;
             }
-            state = self.progress.wait_for(state, PATIENCE - waited);
+            let rest = PATIENCE - waited;
+            if !writing {
+                self.work.notify_all();
+            }
+            state = self.progress.wait_for(state, if writing { rest } else { rest.min(LATE) });
         }
         if state.closed { Err(ErrorKind::Closed { what: "the buffer" }.into()) } else { Ok(state) }
+    }
+
+    /// Whether a writer thread, once it runs, finds a value to write.
+    fn is_for_writers(&self, state: &mut State<K, V>) -> bool {
+        let runs = state.writers > 0 && !state.stopping && state.above(state.target);
+        runs && state.table.oldest(|| self.clock.now()).is_some()
     }
 
     pub(super) fn remove(&self, key: &K) -> Result<bool> {

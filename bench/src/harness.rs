@@ -13,6 +13,8 @@ pub enum Better {
     LessTime,
     /// Ratio of speeds: ours over the peer's.
     MoreSpeed,
+    /// Nanoseconds that ours takes beyond the peer's.
+    FewerNanos,
 }
 
 /// One line of the table.
@@ -27,10 +29,17 @@ pub struct Row {
 }
 
 impl Row {
+    fn compared(&self, figure: f64) -> String {
+        match self.goal {
+            Some((Better::FewerNanos, _)) => format!("{figure:+.1} ns"),
+            _ => format!("{figure:.2}"),
+        }
+    }
+
     fn reached(&self) -> &'static str {
         match self.goal {
             None => "",
-            Some((Better::LessTime, goal)) if self.ratio <= goal => "yes",
+            Some((Better::LessTime | Better::FewerNanos, goal)) if self.ratio <= goal => "yes",
             Some((Better::MoreSpeed, goal)) if self.ratio >= goal => "yes",
             Some(_) => "NO",
         }
@@ -99,6 +108,33 @@ pub fn pair(
     unit: Unit,
     goal: Option<(Better, f64)>,
     rounds: usize,
+    ours: impl FnMut() -> Run,
+    peer: impl FnMut() -> Run,
+) -> Row {
+    let compare = |x: f64, y: f64| if matches!(goal, Some((Better::LessTime, _))) { x / y } else { y / x };
+    alternate(what, unit, goal, rounds, compare, ours, peer)
+}
+
+/// As [`pair`]; compares what `ours` takes for each of `count` operations beyond the `peer` with `limit` nanoseconds.
+pub fn difference(
+    what: &str,
+    count: u64,
+    limit: f64,
+    rounds: usize,
+    ours: impl FnMut() -> Run,
+    peer: impl FnMut() -> Run,
+) -> Row {
+    let compare = |x: f64, y: f64| (x - y) * 1e9 / count as f64;
+    let goal = Some((Better::FewerNanos, limit));
+    alternate(what, Unit::NanosEach(count), goal, rounds, compare, ours, peer)
+}
+
+fn alternate(
+    what: &str,
+    unit: Unit,
+    goal: Option<(Better, f64)>,
+    rounds: usize,
+    compare: impl Fn(f64, f64) -> f64,
     mut ours: impl FnMut() -> Run,
     mut peer: impl FnMut() -> Run,
 ) -> Row {
@@ -121,11 +157,7 @@ pub fn pair(
             let (x_wall, y_wall) = (x.wall.as_secs_f64(), y.wall.as_secs_f64());
             a.push(x_wall);
             b.push(y_wall);
-            ratios.push(if matches!(goal, Some((Better::LessTime, _))) {
-                x_wall / y_wall
-            } else {
-                y_wall / x_wall
-            });
+            ratios.push(compare(x_wall, y_wall));
             cpus.push(x.cpu.as_secs_f64() / x_wall);
         }
     }
@@ -149,14 +181,15 @@ pub fn table(rows: &[Row]) -> String {
         let goal = match row.goal {
             None => String::new(),
             Some((Better::LessTime, goal)) => format!("<= {goal}"),
+            Some((Better::FewerNanos, goal)) => format!("<= +{goal} ns"),
             Some((Better::MoreSpeed, goal)) => format!(">= {goal}"),
         };
         lines.push([
             row.what.clone(),
             row.ours.clone(),
             row.peer.clone(),
-            format!("{:.2}", row.ratio),
-            format!("{:.2} to {:.2}", row.spread.0, row.spread.1),
+            row.compared(row.ratio),
+            format!("{} to {}", row.compared(row.spread.0), row.compared(row.spread.1)),
             goal,
             row.reached().to_owned(),
             row.note.clone(),

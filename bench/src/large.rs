@@ -44,7 +44,7 @@ pub fn run(rounds: usize) -> Vec<Row> {
     let spilling = pair(
         "1 MiB: spill, beside plain write to a fresh file",
         Unit::GibPerSecond(bytes),
-        Some((Better::MoreSpeed, 0.75)),
+        Some((Better::MoreSpeed, 0.9)),
         rounds,
         spill,
         write,
@@ -75,7 +75,7 @@ pub fn run(rounds: usize) -> Vec<Row> {
     let reading = pair(
         "1 MiB: read back with promotion and eviction, beside pread into fresh kept vectors",
         Unit::GibPerSecond(bytes),
-        Some((Better::MoreSpeed, 1.8)),
+        Some((Better::MoreSpeed, 2.0)),
         rounds,
         read_back,
         pread,

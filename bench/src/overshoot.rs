@@ -94,9 +94,8 @@ fn settings(limit: u64) -> Settings {
 fn insert(limit: u64, total: u64, rate: u64, ours: bool) {
     let target = if ours { limit * 6 / 10 } else { u64::MAX };
     let map = Arc::new(Preset::<u64, Bytes>::new(target).writers(usize::from(ours)).disk(Raw).unwrap());
-    let worker = ours.then(|| {
-        Worker::builder(settings(limit)).data(Data::evictable(&map)).unwrap().start().unwrap()
-    });
+    let worker =
+        ours.then(|| Worker::builder(settings(limit)).data(Data::evictable(&map)).unwrap().start().unwrap());
     let run = || {
         let pace = Pace(Instant::now(), rate);
         for key in 0..total / MIB {

@@ -20,6 +20,9 @@ use crate::this_program;
 /// How often a wait looks whether the worker was asked to end.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// Small enough to come from the heap, and not from the system one by one.
+const BLOCK: u64 = 32 << 10;
+
 type Values = Arc<presets::Disk<u64, Bytes>>;
 
 /// A worker that follows a script.
@@ -113,9 +116,15 @@ impl Program {
                 say(&format!("started child {}", child.id()));
                 self.children.push(child);
             }
+            Step::Fragment(bytes) => {
+                let blocks = (0..bytes / BLOCK).map(|n| vec![n as u8; BLOCK as usize]);
+                let all: Vec<_> = blocks.collect();
+                self.unmanaged.extend(all.into_iter().step_by(8));
+                say(&format!("fragmented {bytes} bytes"));
+            }
             Step::Free => {
+                say("lets go");
                 self.unmanaged.clear();
-                say("freed");
             }
             Step::Task => {
                 let gate = self.worker.gate().clone();

@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Allocate(u64, Option<u64>),
     /// The same in a process of its own, which does nothing else and stays.
     Fork(String),
+    /// Takes small blocks of so many bytes and lets go of seven in eight, which leaves the heap full of holes.
+    Fragment(u64),
     /// Lets go of all memory beside the mapping.
     Free,
     /// A task that waits for the gate.
@@ -38,6 +40,7 @@ impl Step {
             ("verify", None) => Ok(Step::Verify),
             ("allocate", Some(amount)) => rated(amount).map(|(bytes, rate)| Step::Allocate(bytes, rate)),
             ("fork", Some(amount)) => rated(amount).map(|_| Step::Fork(amount.to_owned())),
+            ("fragment", Some(amount)) => size(amount).map(Step::Fragment),
             ("free", None) => Ok(Step::Free),
             ("task", None) => Ok(Step::Task),
             ("await", Some(event)) => Ok(Step::Await(event.to_owned())),
@@ -47,8 +50,8 @@ impl Step {
             },
             ("report", None) => Ok(Step::Report),
             _ => Err(
-                "expected one of insert=SIZE[@RATE], verify, allocate=SIZE[@RATE], fork=SIZE[@RATE], free, task, \
-                      await=EVENT, hold=SECONDS, report"
+                "expected one of insert=SIZE[@RATE], verify, allocate=SIZE[@RATE], fork=SIZE[@RATE], fragment=SIZE, \
+                      free, task, await=EVENT, hold=SECONDS, report"
                     .to_owned(),
             ),
         }

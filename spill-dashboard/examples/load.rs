@@ -98,7 +98,7 @@ fn server_time() -> Result<f64, Box<dyn Error>> {
         let stat = fs::read_to_string(task?.path().join("stat"))?;
         // The name is cut to 15 characters; user and system time are the 14th and 15th field.
         let (name, rest) = stat.rsplit_once(") ").ok_or("no name")?;
-        if name.ends_with("(overspill-dash") {
+        if name.ends_with("(overspill-dashb") {
             let fields: Vec<&str> = rest.split(' ').collect();
             return Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / TICKS);
         }

@@ -288,7 +288,7 @@ impl NativeBuffer {
         let failed = if heavy { open.buffer.slow().unwatch(&id) } else { None };
         let Some(error) = failed else { return Ok(()) };
         if open.forgets {
-            open.release(py, open.names.unlink(&key))?;
+            open.release(py, open.names.unlink_from(&key, id))?;
         }
         let error = open.hooks.refused.bind(py).call1((object, error.value(py)))?;
         Err(PyErr::from_value(error))
@@ -405,7 +405,6 @@ impl NativeBuffer {
 
     /// What the buffer's threads did since this was last asked: the seconds since it began and since it ended,
     /// and a list of (label, value, unit). `None`: nothing.
-    #[expect(clippy::type_complexity, reason = "a tuple for Python")]
     fn _behind<'py>(&self, py: Python<'py>) -> PyResult<Option<(f64, f64, Bound<'py, PyList>)>> {
         let (tally, now) = self.open()?.buffer.slow().take_behind();
         let Some((began, ended)) = tally.span else { return Ok(None) };

@@ -115,6 +115,16 @@ impl Names {
         }
     }
 
+    /// Takes `key` away if it names the value `id` still.
+    pub(crate) fn unlink_from(&self, key: &Key, id: Id) -> Removed {
+        let mut state = self.0.lock();
+        if state.ids.get(key) != Some(&id) {
+            return Removed::Nothing;
+        }
+        state.ids.remove(key);
+        state.unname(id)
+    }
+
     /// The number of the value of `key`.
     #[inline]
     pub(crate) fn id(&self, key: &Key) -> Option<Id> {

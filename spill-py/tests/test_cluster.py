@@ -128,3 +128,24 @@ def test_a_buffer_is_the_cache_of_the_threaded_scheduler(tmp_path):
         np.testing.assert_allclose(product, expected.T @ expected)
         assert buffer.cumulative_metrics["disk-read", "count"] > 0
         assert len(buffer) <= 1
+
+
+def test_the_preload_turns_it_on_for_a_whole_cluster():
+    """`--preload overspill.dask` in worker processes; our settings come with the configuration that they inherit."""
+    config = {**QUIET, "distributed.worker.preload": ["overspill.dask"], "overspill.compressor": "none"}
+    with dask.config.set(config), LocalCluster(
+        n_workers=1, threads_per_worker=2, memory_limit="1 GB", dashboard_address=":0"
+    ) as cluster, Client(cluster) as client:
+        kind = client.run(lambda dask_worker: (type(dask_worker.data).__module__, dask_worker.data.target))
+        assert list(kind.values()) == [("overspill.spill", 600_000_000)]
+        futures = client.map(lambda n: bytes([n]) * 100_000, range(20))
+        client.gather(futures)
+
+        def spill(dask_worker):
+            while dask_worker.data.fast:
+                dask_worker.data.evict()
+            return tuple(dask_worker.data.spilled_total)
+
+        ((_, disk),) = client.run(spill).values()
+        assert disk >= 2_000_000  # not compressed
+        assert client.gather(futures) == [bytes([n]) * 100_000 for n in range(20)]

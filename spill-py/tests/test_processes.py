@@ -45,7 +45,6 @@ def running(folder: Path) -> Iterator[tuple[LocalCluster, Client]]:
         memory_limit=LIMIT,
         data=(overspill.SpillBuffer, {"target": TARGET}),
         local_directory=str(folder),
-        silence_logs=False,
         dashboard_address=":0",
     ) as cluster, Client(cluster) as client:
         yield cluster, client
@@ -54,13 +53,19 @@ def running(folder: Path) -> Iterator[tuple[LocalCluster, Client]]:
 @pytest.fixture
 def client(running: tuple[LocalCluster, Client]) -> Iterator[Client]:
     """The client; afterwards both workers are there and hold nothing."""
-    _, client = running
+    cluster, client = running
     yield client
-    client.wait_for_workers(2, timeout=60)
+    both_back(cluster, client)
     until(lambda: not any(client.run(held).values()))
 
 
-def until(true, seconds=60):
+def both_back(cluster, client):
+    """Waits for two workers. On a machine that is very busy Dask may give a nanny up, and a new one takes its place."""
+    cluster.scale(2)
+    client.wait_for_workers(2, timeout=120)
+
+
+def until(true, seconds=120):
     """Waits until a condition holds."""
     end = time.monotonic() + seconds
     while not true():
@@ -208,10 +213,10 @@ def test_a_worker_above_95_percent_is_ended_and_its_tasks_run_elsewhere(client, 
             memory.append(os.urandom(20 * MIB))
             time.sleep(0.01)
 
-    answer = client.submit(hog, str(marker), pure=False).result(timeout=90)
+    answer = client.submit(hog, str(marker), pure=False).result(timeout=120)
     ended = int(marker.read_text())
     assert ended in {pid for pid, _ in before.values()} and answer != ended
-    client.wait_for_workers(2, timeout=60)
+    client.wait_for_workers(2, timeout=120)
     until(lambda: ended not in {pid for pid, _ in client.run(process).values()})
     # what only the ended worker had is computed again
     for n, back in enumerate(client.gather(futures)):
@@ -251,19 +256,20 @@ def test_a_killed_worker_leaves_nothing(client, folder):
     assert len(workspaces(folder)) == 2
 
 
-def test_restarts(client, folder):
+def test_restarts(running, client, folder):
     """Of one worker, then of all: new processes with nothing in them."""
     futures = client.map(chunk, range(10), pure=False)
     wait(futures)
     client.run(spill_all)
     before = {pid for pid, _ in client.run(process).values()}
     address = next(iter(client.scheduler_info()["workers"]))
-    client.restart_workers([address], timeout=60)
-    client.wait_for_workers(2, timeout=60)
+    client.restart_workers([address], timeout=120, raise_for_error=False)
+    both_back(running[0], client)
     for n, back in enumerate(client.gather(futures)):
         assert back[0] == n
     assert len({pid for pid, _ in client.run(process).values()} & before) == 1
-    client.restart(timeout=60)
+    client.restart(wait_for_workers=False)
+    both_back(running[0], client)
     assert not {pid for pid, _ in client.run(process).values()} & before
     assert not any(client.run(held).values())
     assert len(workspaces(folder)) == 2

@@ -46,7 +46,7 @@ def test_arrays_come_back_with_their_layout_and_writable_as_they_were(buffer, na
 @pytest.mark.parametrize(
     "value",
     [b"", b"bytes" * 2000, "text \udcff", 7, None, {"a": [1, 2.5]}, bytearray(b"x" * 9000)],
-    ids=repr,
+    ids=["empty", "bytes", "text", "number", "none", "dict", "bytearray"],
 )
 def test_plain_values_come_back_equal_and_of_their_type(buffer, value):
     back = spilled(buffer, value)["key"]

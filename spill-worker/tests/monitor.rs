@@ -425,6 +425,36 @@ fn settings_that_make_no_sense_are_refused() {
     }
 }
 
+/// W05: at rest a reading every 200 ms costs at most a thousandth of a core. Counted is the processor time of the
+/// sampler's thread, whatever else the machine does.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_sampler_costs_at_most_a_thousandth_of_a_core_at_rest() {
+    let limit = MemoryLimit::from_bytes(1 << 40, &SystemMemory::from_bytes(1 << 40)).unwrap();
+    let monitor = MemoryMonitor::builder(limit).interval(Duration::from_millis(1)).start().unwrap();
+    let samples = || monitor.status().samples;
+    let spent = || {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let sampler = threads.map(|thread| thread.path()).find(|path| {
+            // The kernel keeps fifteen letters.
+            std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "overspill-sampl")
+        });
+        let times = std::fs::read_to_string(sampler.unwrap().join("schedstat")).unwrap();
+        times.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    while samples() == 0 {
+        std::thread::yield_now();
+    }
+    let (first, before) = (samples(), spent());
+    let (_never, silence) = channel::<()>();
+    while samples() < first + 500 {
+        let _ = silence.recv_timeout(Duration::from_millis(1));
+    }
+    let nanos = (spent() - before) / (samples() - first);
+    assert!(nanos > 0, "the time is counted");
+    assert!(nanos * 5 <= 1_000_000, "{nanos} ns a reading, five a second");
+}
+
 /// Real process memory: what a mapping holds shrinks by eviction, and the system sees it.
 #[cfg(target_os = "linux")]
 mod process_memory {

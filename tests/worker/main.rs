@@ -6,6 +6,7 @@
 /// What the modules of the examples call the same.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+mod control_group;
 mod hungry;
 mod nanny;
 mod queue;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Running, World, in_order, lives, number, speaker, until};
+use crate::support::{MIB, OVERSPILL, Running, World, in_order, lives, number, resident, speaker, until};
 
 fn shell(world: &World, nanny: &[&str], script: &str) -> Running {
     let mut command = world.nanny(nanny);
@@ -208,4 +208,25 @@ fn a_second_signal_ends_at_once() {
     let (status, story) = alone.end();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15), "{story}");
     assert!(!story.contains("handed over"), "{story}");
+}
+
+/// S28: the command hands at least 80% of the free memory in a fragmented heap back, and says so.
+#[test]
+fn a_command_trims_a_running_worker() {
+    let world = World::new();
+    let mut worker = Running::start(world.hungry(&["fragment=128MiB", "--stay"]));
+    worker.hear("fragmented");
+    let before = resident(worker.pid());
+    assert!(before > 128 * MIB, "plain freeing kept it: {before}");
+    let output = world.command(OVERSPILL).args(["trim", &worker.pid().to_string()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("glibc: ") && said.contains("memory was handed back"), "{said}");
+    let handed_back = before - resident(worker.pid());
+    assert!(handed_back > 112 * MIB / 100 * 80, "{handed_back}");
+    worker.signal("TERM");
+    assert!(worker.end().0.success());
+
+    let gone = world.command(OVERSPILL).args(["trim", "1"]).output().unwrap();
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("connect to"), "{gone:?}");
 }

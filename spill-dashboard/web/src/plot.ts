@@ -111,6 +111,7 @@ export class Plot {
     ctx.lineWidth = devicePixelRatio;
     ctx.font = `${11 * devicePixelRatio}px sans-serif`;
     ctx.textBaseline = "bottom";
+    ctx.textAlign = "left";
     for (const [name, size] of this.lines) {
       const y = plot.valToPos(size, "y", true);
       ctx.strokeStyle = ctx.fillStyle = variable("--text");

@@ -42,6 +42,9 @@ struct Now {
     retiring: bool,
     /// Nor does one that runs go on.
     killing: bool,
+    /// A process is being started. Signals wait in `pending` until its number is known.
+    starting: bool,
+    pending: Vec<Signal>,
     pid: u32,
     /// Resident bytes of the whole tree.
     memory: u64,
@@ -56,17 +59,27 @@ impl Slot {
     pub(super) fn new(plan: Arc<Plan>, name: String) -> Self {
         let events = EventLog::new(Arc::clone(&plan.clock), name.clone());
         let activity = ActivityLog::new(Arc::clone(&plan.clock));
-        Slot { plan, name, events, activity, now: Mutex::default(), changed: Condvar::new() }
+        Slot {
+            plan,
+            name,
+            events,
+            activity,
+            now: Mutex::new(Now { starting: true, ..Now::default() }),
+            changed: Condvar::new(),
+        }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
+    /// Signals the process that runs or is being started; where there is none, nobody.
     pub(super) fn signal(&self, signal: Signal) {
-        let pid = self.now.lock().pid;
-        if pid != 0 {
-            send(pid, signal);
+        let mut now = self.now.lock();
+        if now.pid != 0 {
+            send(now.pid, signal);
+        } else if now.starting {
+            now.pending.push(signal);
         }
     }
 
@@ -130,6 +143,8 @@ impl Slot {
             let restarts = {
                 let mut now = self.now.lock();
                 (now.pid, now.memory, now.shown, now.terminating) = (0, 0, None, false);
+                now.starting = false;
+                now.pending.clear();
                 now.end = end;
                 let well = cause == Cause::Ended && end == Some(End::Exited(0));
                 !(now.retiring || self.plan.once || well)
@@ -151,6 +166,7 @@ impl Slot {
             if !restarts || now.retiring {
                 return;
             }
+            now.starting = true;
             now.restarts += 1;
             let text = format!("for the {}. time, after {wait:?}", now.restarts);
             drop(now);
@@ -184,6 +200,7 @@ impl Slot {
         let killing = {
             let mut now = self.now.lock();
             now.pid = pid;
+            now.pending.drain(..).for_each(|signal| send(pid, signal));
             now.killing
         };
         self.events.add(EventKind::Started, format!("process {pid}"));

@@ -141,3 +141,26 @@ fn object(address: *mut c_void) -> Option<*mut c_void> {
     let info = unsafe { info.assume_init() };
     (known != 0).then_some(info.dli_fbase)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Under a tool that brings an allocator of its own none is found, and nothing is called.
+    #[test]
+    fn the_allocator_found_can_be_called_while_memory_is_in_use() {
+        let values: Vec<Vec<u8>> = (0..1000_usize).map(|n| vec![n as u8; n]).collect();
+        let found = found();
+        if let Some(found) = found {
+            assert_eq!(found.release().unwrap().is_some(), found.allocator() == Allocator::Glibc);
+        }
+        assert_eq!(found.map(Found::allocator), Allocator::in_use());
+        assert!(values.iter().enumerate().all(|(n, value)| value.iter().all(|byte| *byte == n as u8)));
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_is_not_found() {
+        assert!(symbol(c"overspill_has_no_such_function").is_none());
+        assert!(object(ptr::null_mut()).is_none());
+    }
+}

@@ -1,0 +1,133 @@
+//! Peers that keep values on disk, behind one small trait: as their documentation sets them up for speed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use overspill::MutableMapping;
+use overspill::presets::Disk;
+use redb::ReadableDatabase as _;
+
+/// Something that keeps values by number.
+pub trait Store: Send + Sync {
+    fn insert(&self, key: u64, value: &Bytes);
+    /// The length of the value, or `None` when it was lost.
+    fn read(&self, key: u64) -> Option<usize>;
+}
+
+impl Store for Disk<u64, Bytes> {
+    fn insert(&self, key: u64, value: &Bytes) {
+        MutableMapping::insert(self, key, value.clone()).unwrap();
+    }
+    fn read(&self, key: u64) -> Option<usize> {
+        self.get(&key).unwrap().map(|value| value.len())
+    }
+}
+
+const TABLE: redb::TableDefinition<u64, &[u8]> = redb::TableDefinition::new("values");
+
+/// Without durability. Inserts are committed by the hundred, which favours it.
+pub struct Redb {
+    database: redb::Database,
+    pending: parking_lot::Mutex<Vec<(u64, Bytes)>>,
+}
+
+impl Redb {
+    pub fn open(folder: &Path, cache: usize) -> Self {
+        let database = redb::Builder::new().set_cache_size(cache).create(folder.join("redb")).unwrap();
+        let store = Redb { database, pending: parking_lot::Mutex::default() };
+        store.commit(&mut vec![(u64::MAX, Bytes::new())]);
+        store
+    }
+
+    fn commit(&self, pending: &mut Vec<(u64, Bytes)>) {
+        let mut transaction = self.database.begin_write().unwrap();
+        transaction.set_durability(redb::Durability::None).unwrap();
+        {
+            let mut table = transaction.open_table(TABLE).unwrap();
+            for (key, value) in pending.drain(..) {
+                table.insert(key, value.as_ref()).unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+    }
+}
+
+impl Store for Redb {
+    fn insert(&self, key: u64, value: &Bytes) {
+        let mut pending = self.pending.lock();
+        pending.push((key, value.clone()));
+        if pending.len() == 100 {
+            self.commit(&mut pending);
+        }
+    }
+    fn read(&self, key: u64) -> Option<usize> {
+        let table = self.database.begin_read().unwrap().open_table(TABLE).unwrap();
+        let found = table.get(key).unwrap().map(|value| value.value().to_vec());
+        found.map(|value| value.len()).or_else(|| {
+            let pending = self.pending.lock();
+            pending.iter().rev().find(|(other, _)| *other == key).map(|(_, value)| value.len())
+        })
+    }
+}
+
+/// Without fsync.
+pub struct Fjall {
+    _database: fjall::Database,
+    tree: fjall::Keyspace,
+}
+
+impl Fjall {
+    pub fn open(folder: &Path, cache: u64) -> Self {
+        let builder = fjall::Database::builder(folder).cache_size(cache);
+        let database = builder.manual_journal_persist(true).open().unwrap();
+        let tree = database.keyspace("values", fjall::KeyspaceCreateOptions::default).unwrap();
+        Fjall { _database: database, tree }
+    }
+}
+
+impl Store for Fjall {
+    fn insert(&self, key: u64, value: &Bytes) {
+        self.tree.insert(key.to_be_bytes(), value.as_ref()).unwrap();
+    }
+    fn read(&self, key: u64) -> Option<usize> {
+        self.tree.get(key.to_be_bytes()).unwrap().map(|value| value.to_vec().len())
+    }
+}
+
+/// A hybrid cache, which may drop what it was given.
+pub struct Foyer {
+    cache: foyer::HybridCache<u64, Vec<u8>>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Foyer {
+    pub fn open(folder: &Path, memory: usize, disk: usize) -> Self {
+        use foyer::DeviceBuilder as _;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let device: Arc<dyn foyer::Device> =
+            foyer::FsDeviceBuilder::new(folder).with_capacity(disk).build().unwrap();
+        let cache = runtime.block_on(async {
+            let built = foyer::HybridCacheBuilder::new()
+                .with_policy(foyer::HybridCachePolicy::WriteOnEviction)
+                .memory(memory)
+                .with_weighter(|_, value: &Vec<u8>| value.len())
+                .storage()
+                .with_engine_config(foyer::BlockEngineConfig::new(device));
+            built.build().await.unwrap()
+        });
+        Foyer { cache, runtime }
+    }
+}
+
+impl Store for Foyer {
+    fn insert(&self, key: u64, value: &Bytes) {
+        let _context = self.runtime.enter();
+        self.cache.insert(key, value.to_vec());
+    }
+    fn read(&self, key: u64) -> Option<usize> {
+        let found = self.runtime.block_on(async { self.cache.get(&key).await.unwrap() });
+        found.map(|entry| entry.value().len())
+    }
+}

@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use overspill::conformance::{Fault, Faulty, Gate, Operation, Plan};
 use overspill::{
-    Buffer, BufferBuilder, Compose, Files, FilesConfig, Frames, Func, HeapWeigher, ManualClock, ManualEvict,
-    MutableMapping, Raw, Segments, SegmentsConfig, SpilledSize, Stored, Workspace, conformance_tests,
+    Buffer, BufferBuilder, Compose, Files, FilesConfig, Frames, Func, HeapWeigher, KeyCodec, ManualClock,
+    ManualEvict, MutableMapping, Raw, Segments, SegmentsConfig, SpilledSize, Stored, Workspace,
+    conformance_tests,
 };
 
 type Disk = Faulty<u64, Frames, Segments<u64>>;
@@ -24,11 +25,11 @@ type Chain = Buffer<u64, Bytes, Func<u64, Bytes, Frames, Raw, Middle>>;
 const BYTES: u64 = 10_000;
 const WEIGHT: u64 = BYTES + size_of::<Bytes>() as u64;
 
-fn segments() -> Segments<u64> {
+fn segments<K: KeyCodec>() -> Segments<K> {
     Segments::open(SegmentsConfig::new(Workspace::open(None).unwrap()).segment_bytes(1 << 20)).unwrap()
 }
 
-fn files() -> Files<u64> {
+fn files<K: KeyCodec>() -> Files<K> {
     Files::open(FilesConfig::new(Workspace::open(None).unwrap())).unwrap()
 }
 
@@ -61,10 +62,25 @@ fn filled(keys: u64) -> (Chain, Arc<ManualClock>) {
 }
 
 conformance_tests!(three_levels_of_files, || {
-    let middle = files().behind(segments(), BufferBuilder::new().target(4000)).unwrap();
+    let middle = files::<u64>().behind(segments(), BufferBuilder::new().target(4000)).unwrap();
     let coded = Func::<u64, Bytes, _, _, _>::new(Raw, middle);
     coded.buffered(BufferBuilder::new().target(2000)).unwrap()
 });
+
+/// Every layer that a program would put together, eight deep, two of them buffers.
+#[cfg(feature = "compress")]
+mod deep {
+    use super::{BufferBuilder, Bytes, Compose, Func, HeapWeigher, Raw, conformance_tests, files, segments};
+    use overspill::{Compress, EncodedKeys, Lz4, Sieve, Zstd};
+
+    conformance_tests!(keys_ram_codec_disk_compressed_over_compressed_files, || {
+        let far = Compress::new(Zstd::new(1).unwrap(), files::<Bytes>());
+        let disk = Sieve::new(vec![segments(), segments()], |key: &Bytes, _: &_| usize::from(key[0] % 2));
+        let middle = far.behind(Compress::new(Lz4, disk), BufferBuilder::new().target(4000)).unwrap();
+        let coded = Func::<Bytes, Bytes, _, _, _>::new(Raw, middle).weighed_by(HeapWeigher);
+        EncodedKeys::<u64, _, _>::encoded(coded.buffered(BufferBuilder::new().target(2000)).unwrap()).unwrap()
+    });
+}
 
 /// Each level is held to its target and says what it holds, which the level above sums up.
 #[test]

@@ -5,9 +5,10 @@
 //! copied. A small header frame, first in every stored value, says what was done to each frame, so that values
 //! written by different compressors read back side by side.
 //!
-//! Which compressor: [`Lz4`] costs little and suits fast disks; [`Zstd`] makes smaller records and suits slow
-//! disks and networks; [`NoCompression`] writes plain frames and still reads what the others wrote. An
-//! `Arc<dyn Compressor>` is a compressor, for a choice at run time.
+//! Which compressor: [`Adaptive`], the default, finds one for each frame. [`Lz4`] costs little and suits fast
+//! disks; [`Zstd`] makes smaller records and suits slow disks and networks; both shuffle numbers first where
+//! [`Compression::shuffled`] says so. [`NoCompression`] writes plain frames and still reads what the others
+//! wrote. A [`Compression`] is any of them, also by name.
 //!
 //! ```
 //! use bytes::Bytes;

@@ -149,6 +149,38 @@ fn what_both_refuse_stays_in_ram_until_it_is_stored() {
     assert_eq!(level.slow().len(), 0);
 }
 
+/// What is kept in RAM that way is bounded: past it values are refused with the reason, and nothing changes. So a level
+/// above keeps its pair, and its `evict` says -1.
+#[test]
+fn what_both_refuse_is_bounded() {
+    let clock = Arc::new(ManualClock::new());
+    let lower = builder(100).stage_bytes(25).clock(clock.clone()).stored(even(), slow()).unwrap();
+    let map = lower.buffered(builder(u64::MAX).clock(clock.clone())).unwrap();
+    (1..=5).for_each(|key| map.insert(key, val(key, 10)).unwrap());
+    fail(map.slow().stored(), &[Operation::Insert]);
+    fail(map.slow().slow(), &[Operation::Insert]);
+    assert_eq!((map.evict(), map.evict(), map.evict()), (10, 10, -1));
+    assert_eq!((map.fast_keys(), map.slow().usage().fast), (vec![5, 4, 3], 20));
+    let lower = map.slow();
+    assert!(is_io(&lower.insert(9, val(9, 10)).unwrap_err()));
+    assert!(is_io(&lower.insert(1, val(9, 10)).unwrap_err()), "the old value stays");
+    assert!(lower.insert_many(vec![(8, val(8, 10)), (9, val(9, 10))]).iter().all(Result::is_err));
+    assert_eq!(lower.peek(&1).unwrap(), Some(val(1, 10)));
+    assert!(lower.remove(&2).unwrap());
+    lower.insert(9, val(9, 10)).unwrap(); // there is room again
+    lower.stored().heal();
+    clock.advance(LONGEST_WAIT);
+    assert!(map.evict() > 0);
+    for _ in 0..3 {
+        clock.advance(LONGEST_WAIT);
+        _ = lower.evict_until_below(100);
+        lower.insert(7, val(7, 1)).unwrap();
+    }
+    lower.flush().unwrap();
+    assert_eq!(lower.usage().fast, 0);
+    assert_eq!(lower.stored().inner().held(9), Some(val(9, 10)));
+}
+
 /// Old copies that cannot be removed are tried again in turn: one that never goes does not hold up the others.
 #[test]
 fn old_copies_are_removed_in_rotation() {

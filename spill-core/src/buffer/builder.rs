@@ -28,6 +28,9 @@ pub enum Overflow {
 /// How many values an eviction tries unless told otherwise.
 const CANDIDATES: usize = 8;
 
+/// What stages that nobody takes may weigh unless told otherwise.
+const STAGE_BYTES: u64 = 16 << 20;
+
 /// Settings of a [`Buffer`] or an [`Lru`].
 ///
 /// ```
@@ -46,6 +49,7 @@ pub struct BufferBuilder<K, V> {
     overflow: Overflow,
     shared: Shared,
     candidates: usize,
+    stage_bytes: u64,
     observers: Observers<K, V>,
     clock: Option<Arc<dyn Clock>>,
 }
@@ -77,6 +81,7 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
             overflow: Overflow::default(),
             shared: Shared::default(),
             candidates: CANDIDATES,
+            stage_bytes: STAGE_BYTES,
             observers: Observers::default(),
             clock: None,
         }
@@ -150,6 +155,15 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
     #[must_use]
     pub fn candidates(mut self, count: usize) -> Self {
         self.candidates = count;
+        self
+    }
+
+    /// The bytes of values that a buffer with [`stored`](Self::stored) fast memory keeps in RAM while neither memory
+    /// takes them; 16 MiB unless set. A value that would exceed it is refused with the error of fast memory, and
+    /// nothing is changed; one value is always kept. It is no bound on what is being written at the moment.
+    #[must_use]
+    pub fn stage_bytes(mut self, bytes: u64) -> Self {
+        self.stage_bytes = bytes;
         self
     }
 
@@ -273,6 +287,7 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
             overflow: self.overflow,
             shared: self.shared,
             candidates: self.candidates.max(1),
+            stage_bytes: self.stage_bytes,
             ceiling: (self.writers > 0).then_some(ceiling),
             discards,
             log: LogLimit::default(),

@@ -23,6 +23,8 @@ pub(super) struct Core<K, V, B> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) overflow: Overflow,
     pub(super) shared: Shared,
+    /// What stages that neither memory takes may weigh (R9).
+    pub(super) stage_bytes: u64,
     /// How many candidates an eviction tries before it gives up.
     pub(super) candidates: usize,
     /// Above this weight inserts wait for the writers.
@@ -104,7 +106,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
 
     /// The state, once there is room for a value of `weight` as far as the settings ask for it.
     fn admit(&self, key: &K, weight: u64, quietly: bool) -> Result<MutexGuard<'_, State<K, V>>> {
-        let mut state = self.open()?;
+        let mut state = self.room_for_stage(self.open()?, weight)?;
         if self.overflow == Overflow::Reject && !quietly {
             if weight > state.target {
                 return Err(ErrorKind::TooLarge {
@@ -143,11 +145,27 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
 
     /// Waits for room as an insert of a value of `weight` does; 0 where that is not known yet.
     pub(super) fn wait_for_room(&self, weight: u64) -> Result<MutexGuard<'_, State<K, V>>> {
-        let state = self.open()?;
+        let state = self.room_for_stage(self.open()?, weight)?;
         match self.ceiling {
             Some(ceiling) => self.wait_for_writers(state, weight, ceiling),
             None => Ok(state),
         }
+    }
+
+    /// R9. Refuses what would have to be kept in RAM as well, where neither memory takes anything and as much as may
+    /// be is kept already.
+    fn room_for_stage<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<K, V>>,
+        weight: u64,
+    ) -> Result<MutexGuard<'a, State<K, V>>> {
+        if B::STORED && state.pending.refusal(weight, self.stage_bytes).is_some() {
+            state = self.retry_pending(state);
+            if let Some(error) = state.pending.refusal(weight, self.stage_bytes) {
+                return Err(error.clone());
+            }
+        }
+        Ok(state)
     }
 
     /// Waits while fast memory is above the ceiling and a write is under way, or a writer thread has yet to come to

@@ -332,7 +332,10 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             self.below.fast().insert_many(pairs)
         });
         self.end_each(flights, stored, "storing a value in fast memory", |state, (i, course), stored| {
-            let failed = stored.as_ref().err().map(|error| Failed::by(error, self.clock.now()));
+            let failed = stored.as_ref().err().map(|error| {
+                state.pending.refused(error.clone());
+                Failed::by(error, self.clock.now())
+            });
             state.stored(&self.below, i, course, failed)
         })
     }

@@ -16,6 +16,7 @@ mod many;
 mod memories;
 mod moves;
 mod observe;
+mod pending;
 mod read;
 mod settle;
 mod shared;
@@ -71,7 +72,8 @@ use crate::{Key, ManualEvict, MutableMapping, Result, SpilledSize, Stats, Usage,
 ///
 /// - The caller of `insert` writes the value to fast memory before it returns, readable from RAM meanwhile. Where
 ///   fast memory refuses it, it goes to slow memory at once; where that refuses it too it is kept in RAM, counted
-///   in [`Usage::fast`], and tried again later.
+///   in [`Usage::fast`], and tried again later. When [`stage_bytes`](BufferBuilder::stage_bytes) are kept that way,
+///   further values are refused.
 /// - Reads go to fast memory and, when that fails and slow memory has the same value, there. Those of one key at
 ///   the same time are one read.
 /// - A spill reads the value from fast memory, writes it to slow memory, and removes it from fast memory. A read

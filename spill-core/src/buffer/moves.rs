@@ -9,9 +9,6 @@ use super::slot::{CopyState, Flight, Memory, Tried};
 use super::state::State;
 use crate::{Error, Key, Value};
 
-/// How often what is pending is tried again after it failed.
-const RETRY: Duration = Duration::from_millis(500);
-
 /// A write of a value that failed: what the key's deferral follows from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failed {
@@ -278,7 +275,7 @@ impl<K: Key, V: Value> State<K, V> {
         course.failed = failed;
         match failed {
             _ if superseded => course.tried.start_over(),
-            Some(failed) => self.next_retry = failed.at + RETRY,
+            Some(failed) => self.pending.failed(failed.at),
             None => self.table.forget_failures(i),
         }
         self.end(below, i, course, Landing::StartOver)
@@ -301,7 +298,7 @@ impl<K: Key, V: Value> State<K, V> {
             Memory::Slow => self.slow_copies.forget(i),
         }
         match gone {
-            None => self.next_retry = now() + RETRY,
+            None => self.pending.failed(now()),
             // what a failed spill left behind was no room before it
             Some(true) if memory == Memory::Slow && course.failed.is_none() => self.table.room_returned(),
             Some(_) => {}
@@ -315,17 +312,8 @@ impl<K: Key, V: Value> State<K, V> {
         below: &B,
         now: impl FnOnce() -> Duration,
     ) -> Option<Ended<K, V>> {
-        let after = self.pending.range(self.last_retried.saturating_add(1)..).next();
-        let i = *after.or_else(|| self.pending.first())?;
-        if now() < self.next_retry {
-            return None;
-        }
-        self.last_retried = i;
+        let i = self.pending.next(now)?;
         Some(self.end(below, i, Course::default(), Landing::StartOver))
-    }
-
-    pub(super) fn next_pending(&self) -> Option<Duration> {
-        (!self.pending.is_empty()).then_some(self.next_retry)
     }
 
     /// Begins to remove the slow copies of up to `most` idle Clean values.

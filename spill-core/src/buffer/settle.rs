@@ -43,7 +43,12 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     fn store_stage(&self, i: u32, key: K, value: V, course: Course) -> (Result<()>, Ended<K, V>) {
         let stored = guarded("storing a value in fast memory", || self.below.fast().insert(key, value));
         let failed = stored.as_ref().err().map(|error| Failed::by(error, self.clock.now()));
-        let ended = self.state.lock().stored(&self.below, i, course, failed);
+        let mut state = self.state.lock();
+        if let Err(error) = &stored {
+            state.pending.refused(error.clone());
+        }
+        let ended = state.stored(&self.below, i, course, failed);
+        drop(state);
         if let Err(error) = &stored {
             self.failed("storing a value in fast memory", error);
         }

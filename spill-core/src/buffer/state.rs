@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hashbrown::HashMap;
 
@@ -13,6 +12,7 @@ use super::copies::Copies;
 use super::flight::{Landing, Signal};
 use super::memories::Below;
 use super::moves::{Course, Ended, Next, Spill};
+use super::pending::Pending;
 use super::shared::Held as Passed;
 use super::slot::{CopyState, Flight, Memory, Settled, Slot};
 use crate::table::{Standing, Table};
@@ -42,11 +42,8 @@ pub(super) struct State<K, V> {
     /// Slots in flight that are in fast memory, for an evicter that finds nothing else to wait for; and those
     /// of which a copy is being written or removed.
     pub(super) flying: BTreeSet<u32>,
-    /// Idle slots with something left to do that failed: copies to remove, stages to store. Tried again.
-    pub(super) pending: BTreeSet<u32>,
-    /// The one tried last, and when the next is.
-    pub(super) last_retried: u32,
-    pub(super) next_retry: Duration,
+    /// Idle slots with something left to do that failed.
+    pub(super) pending: Pending,
     /// Values passed by because somebody outside holds them.
     pub(super) held: Passed,
     pub(super) slow_copies: Copies,
@@ -100,9 +97,7 @@ impl<K: Key, V: Value> State<K, V> {
             wanted: VecDeque::new(),
             signals: HashMap::new(),
             flying: BTreeSet::new(),
-            pending: BTreeSet::new(),
-            last_retried: 0,
-            next_retry: Duration::ZERO,
+            pending: Pending::default(),
             held: Passed::default(),
             slow_copies: Copies::default(),
             fast_copies: Copies::default(),
@@ -182,9 +177,7 @@ impl<K: Key, V: Value> State<K, V> {
         self.table.withdraw(i);
         self.held.forget(i);
         self.note_flying(i);
-        if !self.pending.is_empty() {
-            self.pending.remove(&i);
-        }
+        self.pending.forget(i);
     }
 
     fn note_flying(&mut self, i: u32) {
@@ -199,9 +192,7 @@ impl<K: Key, V: Value> State<K, V> {
         if !self.flying.is_empty() {
             self.flying.remove(&i);
         }
-        if !self.pending.is_empty() {
-            self.pending.remove(&i);
-        }
+        self.pending.forget(i);
     }
 
     /// Begins to read `i`; says from where. What fast memory has keeps its place in the order of eviction, where an
@@ -213,7 +204,7 @@ impl<K: Key, V: Value> State<K, V> {
             Memory::Fast => {
                 self.counts.hits += 1;
                 self.note_flying(i);
-                self.pending.remove(&i);
+                self.pending.forget(i);
             }
             Memory::Slow => {
                 self.counts.misses += 1;
@@ -313,7 +304,8 @@ impl<K: Key, V: Value> State<K, V> {
                 self.track_copies(below, i);
                 let slot = &self.table[i].item;
                 if slot.is_pending(B::STORED) {
-                    self.pending.insert(i);
+                    let staged = if B::STORED && slot.value.is_some() { slot.weight } else { 0 };
+                    self.pending.note(i, staged);
                 }
                 if slot.in_fast() && self.table.standing(i) == Standing::Nowhere {
                     let heavy = slot.weight > self.target;

@@ -83,7 +83,7 @@ fn run<K: Key, V: Value, B: Below<K, V>>(core: &Core<K, V, B>) {
             drop(state);
             core.prefetch(&keys);
             state = core.state.lock();
-        } else if state.next_pending().is_some_and(|due| due <= core.clock.now()) {
+        } else if state.pending.due().is_some_and(|due| due <= core.clock.now()) {
             state = core.retry_pending(state);
         } else {
             state = wait(core, state);
@@ -100,7 +100,7 @@ fn wait<'a, K: Key, V: Value, B: Below<K, V>>(
     state: MutexGuard<'a, State<K, V>>,
 ) -> MutexGuard<'a, State<K, V>> {
     let retry = state.table.next_retry().filter(|_| state.above(state.target));
-    match retry.into_iter().chain(state.next_pending()).min() {
+    match retry.into_iter().chain(state.pending.due()).min() {
         None => core.work.wait(state),
         // one that is due and was not taken waits for what other writers have in flight
         Some(due) => {

@@ -67,6 +67,7 @@ mod monitor;
 pub mod nanny;
 mod pace;
 mod pause;
+mod pressure;
 mod process;
 mod readings;
 mod settings;
@@ -87,6 +88,7 @@ pub use monitor::{
     MonitorEvent, MonitorStatus, State,
 };
 pub use pause::{Beginning, Direction, Entering, Gate, Permit, Transfer, TransferLimiter};
+pub use pressure::Pressure;
 pub use process::{MemorySource, ProcessMemory};
 pub use readings::{Measure, Readings};
 pub use settings::{LOCAL_DIRECTORY_VARIABLE, NAME_VARIABLE, NTHREADS_VARIABLE, Rebalance, Settings};

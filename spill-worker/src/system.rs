@@ -109,18 +109,30 @@ fn resident_limit(limits: &str) -> Option<u64> {
 
 /// Every file that may limit the control group of this process, from its own up to the mounted root.
 fn control_group_files(root: &Path) -> Vec<PathBuf> {
-    let own = read(&root.join("proc/self/cgroup"));
-    let mounts = read(&root.join("proc/self/mountinfo"));
     let mut files = Vec::new();
-    for mount in mounts.lines().filter_map(Mount::parse) {
-        let Some(group) = own.lines().find_map(|line| mount.group(line)) else { continue };
+    for (mount, own) in mounted_groups(root) {
         let top = root.join(mount.point.trim_start_matches('/'));
-        let own = top.join(mount.within(group));
         for directory in own.ancestors().take_while(|directory| directory.starts_with(&top)) {
             files.extend(mount.limits().iter().map(|name| directory.join(name)));
         }
     }
     files
+}
+
+/// The directory of this process's own group in each hierarchy that accounts memory, and whether it is version 2.
+pub(crate) fn own_groups(root: &Path) -> Vec<(bool, PathBuf)> {
+    mounted_groups(root).into_iter().map(|(mount, own)| (mount.unified, own)).collect()
+}
+
+fn mounted_groups(root: &Path) -> Vec<(Mount, PathBuf)> {
+    let own = read(&root.join("proc/self/cgroup"));
+    let mounts = read(&root.join("proc/self/mountinfo"));
+    let groups = mounts.lines().filter_map(Mount::parse).filter_map(|mount| {
+        let group = own.lines().find_map(|line| mount.group(line))?;
+        let directory = root.join(mount.point.trim_start_matches('/')).join(mount.within(group));
+        Some((mount, directory))
+    });
+    groups.collect()
 }
 
 /// A mounted hierarchy of control groups that accounts memory: a line of `/proc/self/mountinfo`, whose fields

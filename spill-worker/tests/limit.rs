@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use spill_core::ErrorKind;
-use spill_worker::{MEMORY_LIMIT_VARIABLE, MemoryLimit, SystemMemory};
+use spill_worker::{MEMORY_LIMIT_VARIABLE, MemoryLimit, Pressure, SystemMemory};
 use tempfile::TempDir;
 
 const GIB: u64 = 1 << 30;
@@ -205,4 +205,29 @@ fn text_environment_and_number_give_the_same_limit() {
     assert!(
         refused.starts_with("error OVERSPILL_MEMORY_LIMIT = \"-4 GiB\"") && refused.contains("did you mean")
     );
+}
+
+/// What a group of version 2 and one of version 1 count, and how long was waited for memory.
+#[test]
+fn kills_and_stalls_are_those_of_the_own_group() {
+    let events = "low 0\nhigh 3\nmax 12\noom 2\noom_kill 2\noom_group_kill 0\n";
+    let control = "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n";
+    let psi = "some avg10=12.50 avg60=1.00 avg300=0.10 total=4159517\nfull avg10=2.00 avg60=0.10 avg300=0.00 total=1\n";
+    let (v2, v1) = (format!("{V2}/slice/unit/memory.events"), format!("{V1}/job/task/memory.oom_control"));
+    let group = format!("{V2}/slice/unit/memory.pressure");
+    let found = |files: &[(&str, &str)]| {
+        let root = tree(&[&[MOUNTS, GROUPS], files].concat());
+        let pressure = Pressure::find_under(root.path());
+        (pressure.kills(), pressure.stalled())
+    };
+    assert_eq!(found(&[]), (None, None), "an old kernel tells nothing");
+    assert_eq!(found(&[(&v2, events)]), (Some(2), None));
+    assert_eq!(found(&[(&v1, control)]), (Some(5), None));
+    assert_eq!(found(&[(&group, psi)]), (None, Some(0.125)));
+    let machine = ("proc/pressure/memory", "some avg10=50.00 avg60=0.00 avg300=0.00 total=0\n");
+    assert_eq!(found(&[machine]), (None, Some(0.5)), "the machine's where the group has none");
+    assert_eq!(found(&[machine, (&group, psi)]), (None, Some(0.125)));
+    for bad in ["", "some", "some avg10=x", "some avg10=-1.00", "full avg10=1.00"] {
+        assert_eq!(found(&[("proc/pressure/memory", bad)]), (None, None), "{bad:?}");
+    }
 }

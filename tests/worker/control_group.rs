@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{MIB, Running, World, hungry, in_order, number};
+use crate::support::{MIB, Running, World, hungry, in_order, number, polite};
 
 const LIMIT: u64 = 400 * MIB;
 
@@ -84,6 +84,7 @@ fn exclusive_a_leak_in_a_control_group_at_its_limit_meets_the_nanny_first() {
         running.hear("restarting: for the 2. time");
         running.signal("TERM");
         let (_, story) = running.end();
+        let story = polite(&story);
         in_order(&story, &["spilled", "paused", "terminating", "restarting", "terminating", "restarting"]);
         assert_eq!(group.kills(), 0, "{story}");
     }
@@ -94,4 +95,5 @@ fn exclusive_a_leak_in_a_control_group_at_its_limit_meets_the_nanny_first() {
     let (status, story) = Running::start(group.within(nanny)).end();
     assert_eq!(status.code(), Some(128 + 9), "{story}");
     assert!(group.kills() > 0, "{story}");
+    in_order(&story, &["ended by signal 9: the system killed it, being out of memory"]);
 }

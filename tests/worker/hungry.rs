@@ -1,6 +1,6 @@
 //! The example `hungry`: what a worker does about its memory, on a real process.
 
-use crate::support::{MIB, Running, World, in_order, lives, number, only, resident, speaker, until};
+use crate::support::{MIB, Running, World, in_order, lives, number, only, polite, resident, speaker, until};
 
 /// S01: flag, environment and the nanny's share give the same limit, and each worker of a nanny has its own.
 #[test]
@@ -138,7 +138,7 @@ fn a_leak_dies_at_terminate_and_comes_back_fresh() {
     );
     let leak = ["--memory-limit", "300MiB", "--hook", &hook, "--", hungry];
     let mut command = world.nanny(&leak);
-    command.args(["insert=60MiB", "allocate=3GiB@100MiB"]);
+    command.args(["insert=60MiB", "allocate=3GiB@60MiB"]);
     let mut running = Running::start(command);
     let first = speaker(&running.hear(", 0 values"));
     running.hear("inserted");
@@ -147,8 +147,13 @@ fn a_leak_dies_at_terminate_and_comes_back_fresh() {
     assert_ne!(first, second);
     assert!(!lives(first));
     assert_eq!(world.left().len(), 1, "and that of the second, which took its place");
+    let deaths = std::fs::read_to_string(world.path("deaths")).unwrap();
+    assert_eq!(deaths, format!("worker {first} memory true\n"));
+    running.signal("TERM");
+    let (_, story) = running.end();
+    until("the second process ends", || !lives(second));
     in_order(
-        &running.story(),
+        &polite(&only(&story, "worker: ")),
         &[
             "worker: started: process",
             "worker: spilling:",
@@ -159,11 +164,6 @@ fn a_leak_dies_at_terminate_and_comes_back_fresh() {
             "worker: started: process",
         ],
     );
-    let deaths = std::fs::read_to_string(world.path("deaths")).unwrap();
-    assert_eq!(deaths, format!("worker {first} memory true\n"));
-    running.signal("TERM");
-    let (_, story) = running.end();
-    until("the second process ends", || !lives(second));
     assert_eq!(world.left(), <[std::path::PathBuf; 0]>::default(), "{story}");
 }
 

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use spill_core::{Clock, Error, Result, SystemClock};
 
-use crate::{Observe, Settings, WorkerState};
+use crate::{Observe, Pressure, Settings, WorkerState};
 use slot::Slot;
 
 pub use child::GuardProgram;
@@ -29,10 +29,13 @@ pub use guard::{End, run_guard};
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 
 /// Why a worker process is no more.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Its memory was above `terminate`.
     Memory,
+    /// The system killed it because the control group, or the machine, was out of memory.
+    Watchdog,
     /// It ended by itself, or by somebody else.
     Ended,
     /// It could not be started, or its guard was lost.
@@ -70,6 +73,8 @@ struct Plan {
     once: bool,
     grace: Duration,
     clock: Arc<dyn Clock>,
+    /// The workers are in the nanny's own control group.
+    pressure: Pressure,
     on_death: Option<OnDeath>,
 }
 
@@ -164,6 +169,7 @@ impl Nanny {
             once: false,
             grace: DEFAULT_GRACE,
             clock: Arc::new(SystemClock::new()),
+            pressure: Pressure::find(),
             on_death: None,
         };
         NannyBuilder { plan, workers: 1 }

@@ -138,7 +138,10 @@ impl Slot {
         let mut backoff = Backoff::default();
         loop {
             let began = clock.now();
+            let kills = self.plan.pressure.kills();
             let (pid, cause, end) = self.run_process();
+            let killed = cause == Cause::Ended && end == Some(End::Signalled(9));
+            let cause = if killed && self.plan.pressure.kills() > kills { Cause::Watchdog } else { cause };
             let wait = backoff.wait(clock.now().saturating_sub(began));
             let restarts = {
                 let mut now = self.now.lock();
@@ -150,7 +153,11 @@ impl Slot {
                 !(now.retiring || self.plan.once || well)
             };
             if let Some(end) = end {
-                self.events.add(EventKind::Ended, format!("process {pid} ended {end}"));
+                let why = match cause {
+                    Cause::Watchdog => ": the system killed it, being out of memory",
+                    _ => "",
+                };
+                self.events.add(EventKind::Ended, format!("process {pid} ended {end}{why}"));
             }
             let death = Death { name: self.name.clone(), pid, cause, end, restarts };
             if let Some(on_death) = &self.plan.on_death

@@ -8,7 +8,9 @@ use super::{Core, Inner, OnEvent, Worker};
 use crate::activity::ActivityLog;
 use crate::data::{DataContext, IntoData};
 use crate::events::EventLog;
-use crate::{Data, EventKind, Gate, MemoryMonitor, MemorySource, Readings, Settings, TransferLimiter};
+use crate::{
+    Data, EventKind, Gate, MemoryMonitor, MemorySource, Pressure, Readings, Settings, TransferLimiter,
+};
 
 /// Builds a [`Worker`].
 #[must_use]
@@ -110,6 +112,7 @@ impl WorkerBuilder {
             events,
             activity: Arc::clone(&activity),
             on_event: self.on_event,
+            pressure: Pressure::find(),
             retirement: parking_lot::Mutex::default(),
             retiring: parking_lot::Condvar::new(),
             settings,

@@ -16,8 +16,8 @@ use crate::activity::ActivityLog;
 use crate::control::{Serve, Server};
 use crate::events::EventLog;
 use crate::{
-    Data, Direction, EventKind, Gate, MemoryMonitor, MonitorEvent, Observe, Readings, Settings, State,
-    Status, StorageStats, TransferLimiter, Trimmed, WorkerState,
+    Data, Direction, EventKind, Gate, MemoryMonitor, MonitorEvent, Observe, Pressure, Readings, Settings,
+    State, Status, StorageStats, TransferLimiter, Trimmed, WorkerState,
 };
 
 pub use builder::WorkerBuilder;
@@ -77,6 +77,7 @@ struct Core {
     events: EventLog,
     activity: Arc<ActivityLog>,
     on_event: Option<OnEvent>,
+    pressure: Pressure,
     retirement: Mutex<Retirement>,
     retiring: Condvar,
 }
@@ -320,7 +321,10 @@ impl Core {
                 self.call(EventKind::Resumed, readings);
             }
             MonitorEvent::PausedLong => {
-                self.tell(EventKind::PausedLong, &memory("without relief"), readings);
+                let stalled = self.pressure.stalled().map_or(String::new(), |share| {
+                    format!("; {:.0}% of the last 10 s somebody waited for memory", share * 100.0)
+                });
+                self.tell(EventKind::PausedLong, &(memory("without relief") + &stalled), readings);
             }
             MonitorEvent::Spilling => self.tell(EventKind::Spilling, &memory("values go to disk"), readings),
             MonitorEvent::Spilled { evictions, bytes } => {

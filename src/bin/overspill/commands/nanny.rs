@@ -45,7 +45,7 @@ pub(crate) struct Args {
     once: bool,
 
     /// A shell command to run when a worker process has died, before it is started again. It finds out by
-    /// OVERSPILL_WORKER_NAME, OVERSPILL_DEATH_PID, OVERSPILL_DEATH_CAUSE (memory, ended, failed),
+    /// OVERSPILL_WORKER_NAME, OVERSPILL_DEATH_PID, OVERSPILL_DEATH_CAUSE (memory, watchdog, ended, failed),
     /// OVERSPILL_DEATH_CODE or OVERSPILL_DEATH_SIGNAL, and OVERSPILL_DEATH_RESTARTS (true, false)
     #[arg(long, value_name = "COMMAND")]
     hook: Option<String>,
@@ -139,7 +139,9 @@ fn run_hook(hook: &str, death: &Death) {
     let cause = match death.cause {
         Cause::Memory => "memory",
         Cause::Ended => "ended",
+        Cause::Watchdog => "watchdog",
         Cause::Failed => "failed",
+        _ => "unknown",
     };
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(hook);

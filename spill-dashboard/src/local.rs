@@ -46,6 +46,8 @@ struct Inner {
     /// Threads that follow a worker.
     followers: usize,
     workers: BTreeMap<u32, Followed>,
+    /// Beyond every number that workers have given so far.
+    beyond: u64,
 }
 
 /// One worker.
@@ -55,6 +57,25 @@ struct Followed {
     received: Duration,
     /// When it had gone.
     gone: Option<Duration>,
+    /// What its events and activities are counted from here: a later process of the same name counts on.
+    base: u64,
+}
+
+impl Followed {
+    /// Beyond every number that it has given.
+    fn beyond(&self) -> u64 {
+        let event = self.state.events.last().map_or(0, |event| event.number + 1);
+        let activity = self.state.activity.last().map_or(0, |activity| activity.number + 1);
+        self.base + event.max(activity)
+    }
+}
+
+impl Inner {
+    /// Takes note of the numbers given so far; the first that nobody has given.
+    fn remember(&mut self) -> u64 {
+        self.beyond = self.workers.values().map(Followed::beyond).fold(self.beyond, u64::max);
+        self.beyond
+    }
 }
 
 impl LocalWorkers {
@@ -129,6 +150,8 @@ impl Observe for LocalWorkers {
                 }
                 state.name = format!("{} ({pid})", state.name);
             }
+            state.events.iter_mut().for_each(|event| event.number += followed.base);
+            state.activity.iter_mut().for_each(|activity| activity.number += followed.base);
             // Its clock has gone on since.
             state.now += now.saturating_sub(followed.received).as_secs_f64();
             if followed.gone.is_some() {
@@ -156,6 +179,7 @@ impl Shared {
             }
             let now = self.clock.now();
             let mut inner = self.inner.lock();
+            inner.remember();
             inner
                 .workers
                 .retain(|_, followed| followed.gone.is_none_or(|gone| now.saturating_sub(gone) < SHOW_GONE));
@@ -182,9 +206,10 @@ impl Shared {
             Ok(first) => first,
             Err(error) => return tracing::debug!("worker {pid} is not shown: {error}"),
         };
-        let followed = Followed { state, received: self.clock.now(), gone: None };
         {
             let mut inner = self.inner.lock();
+            let base = inner.remember();
+            let followed = Followed { state, received: self.clock.now(), gone: None, base };
             inner.workers.insert(pid, followed);
             inner.followers += 1;
         }

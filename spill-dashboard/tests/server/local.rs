@@ -50,3 +50,26 @@ fn a_running_worker_is_found_followed_and_seen_to_end() {
 fn a_process_that_is_no_worker_is_an_error() {
     assert!(LocalWorkers::of(vec![1]).is_err());
 }
+
+/// The events of both are shown, however many each has had.
+#[test]
+fn a_worker_that_takes_the_name_of_one_that_has_gone_goes_on_with_its_events() {
+    let settings = || Settings { name: "again".to_owned(), ..Settings::default() };
+    let first = Worker::builder(settings()).start().unwrap();
+    let these: Arc<dyn Observe> = Arc::new(LocalWorkers::all().unwrap());
+    let dashboard = Dashboard::builder(these).address(([127, 0, 0, 1], 0).into()).start().unwrap();
+    let mut stream = stream(dashboard.address());
+    let mut wait_for = |kind: &str| loop {
+        let (_, news) = message(&mut stream);
+        let log = news["log"].as_array();
+        if log.is_some_and(|log| log.iter().any(|e| e["worker"] == "again" && e["kind"] == kind)) {
+            return;
+        }
+    };
+    wait_for("started");
+    first.retire();
+    wait_for("retiring");
+    drop(first);
+    let _second = Worker::builder(settings()).start().unwrap();
+    wait_for("started");
+}

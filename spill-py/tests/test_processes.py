@@ -25,6 +25,7 @@ CONFIG = {
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.worker.memory.monitor-interval": "50ms",
     "distributed.admin.tick.interval": "20ms",
+    "distributed.deploy.lost-worker-timeout": "2s",
     "dataframe.shuffle.method": "tasks",
     "dataframe.convert-string": False,
 }
@@ -61,16 +62,20 @@ def client(running: tuple[LocalCluster, Client]) -> Iterator[Client]:
 
 def both_back(cluster, client):
     """Waits for two workers. On a machine that is very busy Dask may give a nanny up, and a new one takes its place."""
-    cluster.scale(2)
-    client.wait_for_workers(2, timeout=120)
+
+    def back():
+        cluster.scale(2)  # each time it looks for what is missing
+        return len(client.scheduler_info()["workers"]) == 2
+
+    until(back, every=1)
 
 
-def until(true, seconds=120):
+def until(true, seconds=120, every=0.05):
     """Waits until a condition holds."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 def held(dask_worker):
@@ -196,7 +201,7 @@ def spilled_there(client, address):
     return client.run(spilled, workers=[address])[address][1]
 
 
-def test_a_worker_above_95_percent_is_ended_and_its_tasks_run_elsewhere(client, folder):
+def test_a_worker_above_95_percent_is_ended_and_its_tasks_run_elsewhere(running, client, folder):
     """S14, S15, S17: it comes back empty in a new process, and no directory of the old one stays."""
     marker = folder / "hogged"
     before = client.run(process)
@@ -216,7 +221,7 @@ def test_a_worker_above_95_percent_is_ended_and_its_tasks_run_elsewhere(client, 
     answer = client.submit(hog, str(marker), pure=False).result(timeout=120)
     ended = int(marker.read_text())
     assert ended in {pid for pid, _ in before.values()} and answer != ended
-    client.wait_for_workers(2, timeout=120)
+    both_back(running[0], client)
     until(lambda: ended not in {pid for pid, _ in client.run(process).values()})
     # what only the ended worker had is computed again
     for n, back in enumerate(client.gather(futures)):

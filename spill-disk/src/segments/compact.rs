@@ -171,9 +171,11 @@ impl<K: Key> Store<K> {
     /// As [`evacuate`](Self::evacuate): to another directory where one fails, and to the room that was set aside
     /// where there is no other.
     fn evacuate_somewhere(&self, victim: &Victim) -> Result<u64, Failure> {
+        let mut tries = 0;
         loop {
+            tries += 1;
             match self.evacuate(victim) {
-                Err(Failure::Write(error)) if self.files.has_another_volume() => {
+                Err(Failure::Write(error)) if self.files.has_another_volume(tries) => {
                     tracing::debug!(%error, "compaction goes on in another directory");
                 }
                 Err(Failure::Write(error)) if error.is_full() && self.files.use_reserve() => {

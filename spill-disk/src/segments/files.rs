@@ -435,9 +435,9 @@ impl Files {
         }
     }
 
-    /// Whether what failed in one directory can go to another.
-    pub(super) fn has_another_volume(&self) -> bool {
-        self.volumes.has_another()
+    /// Whether what failed in one directory can go to another, after so many tries.
+    pub(super) fn has_another_volume(&self, tries: usize) -> bool {
+        tries < self.volumes.count() && self.volumes.has_another()
     }
 
     /// The directory that messages name.

@@ -10,6 +10,7 @@
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use spill_core::{ErrorKind, Key, Result};
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hash};
 
 use super::slab::Slab;
@@ -50,6 +51,9 @@ pub(super) struct Index<K> {
     table: HashTable<u32>,
     entries: Slab<(K, Locator)>,
     hasher: DefaultHashBuilder,
+    /// Where a key was found last: callers ask for one key several times in a row, and a lookup in a large table
+    /// waits for memory.
+    last: Cell<u32>,
 }
 
 /// What [`Index::remove`] took out.
@@ -77,7 +81,7 @@ fn hash(hasher: &DefaultHashBuilder, key: &impl Hash) -> u64 {
 
 impl<K: Key> Index<K> {
     pub(super) fn new(hasher: DefaultHashBuilder) -> Self {
-        Index { table: HashTable::new(), entries: Slab::new(), hasher }
+        Index { table: HashTable::new(), entries: Slab::new(), hasher, last: Cell::new(0) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -86,7 +90,13 @@ impl<K: Key> Index<K> {
 
     /// The position of a key, if it is present. `tag` is its [`tag`] by the index's hasher.
     pub(super) fn find(&self, tag: u32, key: &K) -> Option<u32> {
-        self.table.find(spread(tag), |&at| self.entries[at].0 == *key).copied()
+        let last = self.last.get();
+        if (last as usize) < self.entries.len() && self.entries[last].0 == *key {
+            return Some(last);
+        }
+        let found = self.table.find(spread(tag), |&at| self.entries[at].0 == *key).copied();
+        self.last.set(found.unwrap_or(last));
+        found
     }
 
     /// The position of the key whose record begins there, if one has.

@@ -180,11 +180,13 @@ impl<K: Key> Store<K> {
         state: &mut MutexGuard<'_, State<K>>,
         mut write: impl FnMut(&mut MutexGuard<'_, State<K>>) -> Result<T>,
     ) -> Result<T> {
+        let mut tries = 0;
         loop {
+            tries += 1;
             match write(state) {
                 Err(error) if !matches!(error.kind(), ErrorKind::Panicked { .. }) && !state.closed => {
                     let is_quota = matches!(error.kind(), ErrorKind::Full { setting: QUOTA, .. });
-                    let elsewhere = !is_quota && self.files.has_another_volume();
+                    let elsewhere = !is_quota && self.files.has_another_volume(tries);
                     if !(elsewhere || error.is_full() && self.reclaim(state)) {
                         return Err(error);
                     }

@@ -115,6 +115,11 @@ impl Volumes {
         self.workspaces.len() > 1 && self.health.lock().iter().any(|health| health.is_in_use(now))
     }
 
+    /// How many directories there are.
+    pub(super) fn count(&self) -> usize {
+        self.workspaces.len()
+    }
+
     pub(super) fn is_in_use(&self, volume: usize) -> bool {
         if !self.any_out.load(Relaxed) || self.workspaces.len() == 1 {
             return true;

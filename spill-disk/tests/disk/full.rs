@@ -128,7 +128,7 @@ fn what_was_written_of_a_value_without_room_is_cut_off() {
     assert_same(&segments.get(&3).unwrap().unwrap(), &value(3, 150_000));
 }
 
-/// S35: on a full device `evict` gives -1 with the pair kept, clean copies make room first, and once there is
+/// On a full device `evict` gives -1 with the pair kept, clean copies make room first, and once there is
 /// room it works by itself.
 pub(crate) fn evict_over_a_full_device(segments: Segments<u64>, free_room: impl FnOnce()) {
     let builder = BufferBuilder::new().target(64 * LEN as u64);
@@ -165,6 +165,7 @@ pub(crate) fn evict_over_a_full_device(segments: Segments<u64>, free_room: impl 
     }
 }
 
+/// S35: -1, the pair kept, nothing raised.
 #[test]
 fn eviction_over_a_full_device_keeps_the_pair_and_resumes() {
     let io = MemoryIo::limited(2 << 20);

@@ -9,8 +9,10 @@ const KEY = "overspill-theme";
 export function startTheme(changed: () => void): void {
   const button = byId("theme");
   let theme: Theme = THEMES.find((theme) => theme === stored()) ?? "system";
+  const dark = matchMedia("(prefers-color-scheme: dark)");
   const apply = () => {
-    document.documentElement.dataset["theme"] = theme;
+    const shown = theme === "system" ? (dark.matches ? "dark" : "light") : theme;
+    document.documentElement.dataset["theme"] = shown;
     button.textContent = `colours: ${theme}`;
     changed();
   };
@@ -23,7 +25,7 @@ export function startTheme(changed: () => void): void {
     }
     apply();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
+  dark.addEventListener("change", apply);
   apply();
 }
 

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", help="all unless named")
     parser.add_argument("--list", action="store_true", help="name the cases")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the sizes that each case has")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the sizes of values and memory that each case has")
     given = parser.parse_args()
     if given.list:
         for name, case in CASES.items():

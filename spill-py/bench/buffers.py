@@ -112,7 +112,7 @@ def tiny(rounds: int, scale: float) -> None:
     def values() -> list[bytes]:
         return [os.urandom(4 * KIB) for _ in range(count)]
 
-    _in_and_out("4 KiB", rounds, values, count * 4 * KIB, 8 * MIB, (30, 40))
+    _in_and_out("4 KiB", rounds, values, count * 4 * KIB, int(8 * MIB * scale), (30, 40))
 
 
 def random(rounds: int, scale: float) -> None:
@@ -123,7 +123,7 @@ def random(rounds: int, scale: float) -> None:
     def values() -> list[Any]:
         return [source.random(MIB // 8) for _ in range(count)]
 
-    _in_and_out("1 MiB random", rounds, values, count * MIB, 128 * MIB, (1.5, 3))
+    _in_and_out("1 MiB random", rounds, values, count * MIB, int(128 * MIB * scale), (1.5, 3))
     _plain_write(rounds, values()[: count // 4])
 
 
@@ -167,7 +167,7 @@ def compressible(rounds: int, scale: float) -> None:
     def values() -> list[Any]:
         return [np.arange(n, n + MIB // 8, dtype="f8") for n in range(count)]
 
-    _in_and_out("1 MiB ramp", rounds, values, count * MIB, 128 * MIB, (2.5, 3))
+    _in_and_out("1 MiB ramp", rounds, values, count * MIB, int(128 * MIB * scale), (2.5, 3))
 
 
 def strings(rounds: int, scale: float) -> None:
@@ -179,7 +179,7 @@ def strings(rounds: int, scale: float) -> None:
     def values() -> list[Any]:
         return [pd.DataFrame({"s": texts, "n": np.arange(rows) + n}) for n in range(count)]
 
-    _in_and_out("frames of strings", rounds, values, count * 4 * MIB, 128 * MIB, (0, 0))
+    _in_and_out("frames of strings", rounds, values, count * 4 * MIB, int(128 * MIB * scale), (0, 0))
 
 
 CASES: dict[str, Callable[[int, float], None]] = {

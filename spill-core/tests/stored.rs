@@ -224,6 +224,27 @@ fn a_failed_read_of_fast_memory_falls_back_on_slow_memory() {
     assert_eq!((level.len(), level.usage()), (0, Default::default()));
 }
 
+/// An observer is told of a value that slow memory has already, and of one that only slow memory can still give.
+#[test]
+fn observers_are_told_of_unchanged_values() {
+    let told = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&told);
+    let observed = builder(100).on_evict(move |_, value: &Val| {
+        count.fetch_add(value.id, SeqCst);
+        Ok(())
+    });
+    let level = observed.stored(even(), slow()).unwrap();
+    level.insert(1, val(5, 10)).unwrap();
+    for (times, fails) in [(1, false), (2, false), (3, true)] {
+        if fails {
+            fail(level.stored(), &[Operation::Peek]);
+        }
+        assert_eq!((level.evict(), told.load(SeqCst)), (10, 5 * times));
+        assert_eq!(level.get(&1).unwrap(), Some(val(5, 10)));
+    }
+    assert_eq!(support::writes(level.slow()), 1);
+}
+
 /// An unchanged value that was read back is evicted without being read or written.
 #[test]
 fn an_unchanged_value_is_spilled_for_nothing() {

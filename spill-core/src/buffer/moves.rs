@@ -85,6 +85,8 @@ pub(super) struct Fetch<K> {
     pub(super) slot: u32,
     pub(super) key: K,
     pub(super) weight: u64,
+    /// Slow memory has the value too.
+    pub(super) clean: bool,
 }
 
 /// How a spill begins.
@@ -156,7 +158,7 @@ impl<K: Key, V: Value> State<K, V> {
             }
             None => {
                 self.begin(i, Flight::Fetching);
-                Begun::Fetch(Fetch { slot: i, key, weight })
+                Begun::Fetch(Fetch { slot: i, key, weight, clean })
             }
         }
     }
@@ -168,7 +170,7 @@ impl<K: Key, V: Value> State<K, V> {
         fetch: Fetch<K>,
         fetched: Result<(V, u64), Failed>,
     ) -> Result<Spill<K, V>, (Wrote, Ended<K, V>)> {
-        let Fetch { slot: i, key, weight } = fetch;
+        let Fetch { slot: i, key, weight, .. } = fetch;
         self.writing_bytes -= weight;
         let superseded = self.slot(i).superseded;
         match fetched {

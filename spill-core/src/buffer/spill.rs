@@ -186,7 +186,9 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// Reads a value from fast memory to be spilled (R9); or what the eviction came to, where that failed.
     pub(super) fn fetch_stage(&self, fetch: Fetch<K>) -> std::result::Result<Spill<K, V>, Step> {
         let i = fetch.slot;
-        let fetched = self.fetch_weighed(Memory::Fast, &fetch.key, Reading::Peek);
+        let read = |memory| self.fetch_weighed(memory, &fetch.key, Reading::Peek);
+        let fetched =
+            read(Memory::Fast).or_else(|error| if fetch.clean { read(Memory::Slow) } else { Err(error) });
         let error = fetched.as_ref().err().cloned();
         let fetched = fetched.map_err(|error| Failed::by(&error, self.clock.now()));
         let ended = self.state.lock().fetched(&self.below, fetch, fetched);

@@ -192,14 +192,16 @@ test("a worker's life as the page shows it", async (t) => {
     assert.equal(shown.status, "paused");
     const paused = page.locator(`#log li[data-worker="${TWO}"][data-kind="paused"]`).first();
     assert.match(await paused.textContent(), /worker-1 paused .*of the limit/);
+    await tell(where, TWO, "task waited 0.5");
     await picture(page, "3-paused");
+    assert.match((await row(page, TWO)).figures, / 0 tasks /);
     await tell(where, TWO, "free");
     await page.locator(`.worker[data-worker="${TWO}"][data-status="running"]`).waitFor();
     await page.locator(`#log li[data-worker="${TWO}"][data-kind="resumed"]`).first().waitFor();
+    await page.locator('#lanes .block[data-tip^="worker-1: waited ran for"]').first().waitFor({ state: "attached" });
   });
 
-  /** S27: red while it is being ended; events tell the story in order. */
-  await t.test("a worker that is ended by its nanny is red and started again", async () => {
+  await t.test("the log tells how a worker was ended by its nanny and started again, in order", async () => {
     const before = (await state(url)).workers[1].pid;
     await tell(where, TWO, "hold 400").catch(() => undefined); // it does not live to say that it has
     const log = page.locator(`#log li[data-worker="${TWO}"]`);
@@ -228,6 +230,8 @@ test("a worker's life as the page shows it", async (t) => {
     await page.locator(`.worker[data-worker="${ONE}"][data-status="terminated"]`).waitFor();
     await page.locator(`#log li[data-worker="${ONE}"][data-kind="ended"]`).first().waitFor();
     const last = await row(page, ONE);
+    const badge = page.locator(`.worker[data-worker="${ONE}"] .status`);
+    assert.ok(looks(await badge.evaluate((badge) => getComputedStyle(badge).borderTopColor), "red"));
     assert.equal(sum(last.pieces, ["managed", "unmanaged", "unmanaged_recent", "spilled"]), 0);
     await picture(page, "6-terminated");
   });

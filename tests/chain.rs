@@ -62,6 +62,33 @@ fn bytes_of_files(directory: &Path) -> u64 {
         .sum()
 }
 
+/// What `work` logs, spans included, which are written when they end.
+fn logged(work: impl FnOnce()) -> String {
+    let lines = tempfile::NamedTempFile::new().unwrap();
+    let file = lines.reopen().unwrap();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
+        .with_ansi(false)
+        .with_writer(move || file.try_clone().unwrap())
+        .finish();
+    tracing::subscriber::with_default(subscriber, work);
+    std::fs::read_to_string(lines.path()).unwrap()
+}
+
+#[test]
+fn a_spill_and_a_read_back_are_spans_with_keys_bytes_and_compressor() {
+    let map = presets::compressed_disk::<u64, Bytes>(1 << 20, None, Lz4).unwrap();
+    let weight = 100_000 + size_of::<Bytes>();
+    map.insert(7, Bytes::from(vec![7; 100_000])).unwrap();
+    let spilled = logged(|| assert_eq!(map.evict(), weight as i64));
+    assert!(spilled.contains(&format!("spill{{keys=1 bytes={weight} compressor=\"lz4\"}}: ")), "{spilled}");
+    let read = logged(|| assert!(map.get(&7).unwrap().is_some()));
+    assert!(read.contains(&format!("read_back{{keys=1 compressor=\"lz4\" bytes={weight}}}: ")), "{read}");
+    let hit = logged(|| assert!(map.get(&7).unwrap().is_some()));
+    assert_eq!(hit, "", "a hit moves nothing");
+}
+
 /// S25: under compression, spilled is the bytes that the files hold for spilled values, and no longer what the
 /// values weighed; a copy kept beside a value in memory does not count.
 #[test]

@@ -138,6 +138,10 @@ impl<M> Compress<M> {
             return Ok(Entry { len, packed: None });
         };
         let compressor = self.compression.picked(&pick);
+        // for whoever listens to the span of the spill under way
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            tracing::Span::current().record("compressor", compressor.setting());
+        }
         let (smaller, time) = self.workshop().pack(compressor, pick.width, frame)?;
         let Some(smaller) = smaller else {
             self.compression.packed(&pick, frame.len(), frame.len(), time);
@@ -192,7 +196,11 @@ impl<M> Compress<M> {
             return Ok(blocks.first().cloned().unwrap_or_default());
         };
         let len = usize::try_from(entry.len).map_err(|_| self.too_large(entry.len))?;
-        self.workshop().unpack(self.decompressor(packed.compressor)?, packed, blocks, len)
+        let compressor = self.decompressor(packed.compressor)?;
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            tracing::Span::current().record("compressor", compressor.name());
+        }
+        self.workshop().unpack(compressor, packed, blocks, len)
     }
 
     fn check_size(&self, bytes: u64) -> Result<()> {

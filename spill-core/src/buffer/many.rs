@@ -10,6 +10,7 @@ use super::flight::Landing;
 use super::memories::Below;
 use super::moves::{Course, Ended, Failed, Next};
 use super::slot::{CopyState, Memory};
+use super::spans;
 use super::state::{Spot, State};
 use crate::guard::guarded_many;
 use crate::{Error, Key, MutableMapping, Overflow, Result, Value};
@@ -137,17 +138,21 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             return;
         }
         let wanted: Vec<K> = places.iter().map(|&at| keys[at].clone()).collect();
+        let span = spans::read_back(wanted.len());
         let read = guarded_many("reading values back", wanted.len(), || match memory {
             Memory::Fast => self.below.fast().get_many(&wanted),
             Memory::Slow => self.below.slow().get_many(&wanted),
         });
+        let mut bytes = 0;
         for (at, outcome) in places.into_iter().zip(read) {
             let outcome = outcome.and_then(|value| value.ok_or_else(|| Self::missing(memory)));
             outcomes[at] = Some(outcome.and_then(|value| {
                 let weight = self.weigh(&keys[at], &value)?;
+                bytes += weight;
                 Ok((value, weight))
             }));
         }
+        spans::read(&span, bytes);
     }
 
     /// Ends the reads of a batch, in order; then does what they left to do, and makes room.

@@ -21,6 +21,7 @@ mod read;
 mod settle;
 mod shared;
 mod slot;
+mod spans;
 mod spill;
 mod state;
 mod sums;

@@ -5,6 +5,7 @@ use super::flight::Landing;
 use super::memories::Below;
 use super::moves::Course;
 use super::slot::{CopyState, Memory};
+use super::spans;
 use super::state::{Spot, State};
 use crate::guard::guarded;
 use crate::sync::MutexGuard;
@@ -89,8 +90,10 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
 
     /// Reads the copy of `key` in `memory`, and weighs it.
     pub(super) fn fetch_weighed(&self, memory: Memory, key: &K, reading: Reading) -> Result<(V, u64)> {
+        let span = spans::read_back(1);
         let value = self.fetch(memory, key, reading)?;
         let weight = self.weigh(key, &value)?;
+        spans::read(&span, weight);
         Ok((value, weight))
     }
 

@@ -7,6 +7,7 @@ use super::moves::{Begun, Course, Ended, Failed, Fetch, Spill, SpillEnds, Wrote}
 use super::read::Reading;
 use super::shared::Candidate;
 use super::slot::{CopyState, Memory, Slot};
+use super::spans;
 use super::state::State;
 use crate::guard::guarded;
 use crate::sync::MutexGuard;
@@ -220,6 +221,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
 
     /// Writes the value to slow memory; where that is full, Clean copies make room (promise 3).
     fn store(&self, spill: &Spill<K, V>) -> Result<()> {
+        let _span = spans::spill(1, spill.weight);
         loop {
             match guarded("spilling a value", || {
                 self.below.slow().insert(spill.key.clone(), spill.value.clone())
@@ -306,12 +308,11 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 }
             })
             .collect();
-        let pairs = batch
-            .iter()
-            .filter(|spill| !spill.clean)
-            .map(|spill| (spill.key.clone(), spill.value.clone()))
-            .collect();
+        let written = || batch.iter().filter(|spill| !spill.clean);
+        let pairs: Vec<_> = written().map(|spill| (spill.key.clone(), spill.value.clone())).collect();
+        let span = spans::spill(pairs.len(), written().map(|spill| spill.weight).sum());
         let outcomes = guarded("spilling a batch", || Ok(self.below.slow().insert_many(pairs)));
+        drop(span);
         let mut outcomes = outcomes.map(Vec::into_iter);
         let mut room = false; // was made since the batch was refused
         for spill in batch {

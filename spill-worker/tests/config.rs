@@ -252,3 +252,21 @@ fn a_file_that_is_not_yaml_is_refused_with_its_line() {
     let message = refusal(&home.sources());
     assert!(message.starts_with(&format!("{}:", path.display())) && message.contains("YAML"), "{message}");
 }
+
+/// S02: a program may have another default; whatever a file, a variable or a flag says wins over it.
+#[test]
+fn a_default_of_the_program_gives_way_to_every_source() {
+    let sources = || Sources::empty().default_value("worker.memory.limit", "auto");
+    let config = load(&sources()).unwrap();
+    assert!(config.settings().memory_limit.bytes().is_some_and(|bytes| bytes <= 16 << 30));
+    assert_eq!(origin(&config, "worker.memory.limit").1, Origin::Default);
+    let home = Home::new();
+    home.own("overspill:\n  worker:\n    memory:\n      limit: 1 GiB\n");
+    for sources in [
+        sources().home(home.0.path()),
+        sources().variable("OVERSPILL_MEMORY_LIMIT", "1 GiB"),
+        sources().flag("worker.memory.limit", "1 GiB"),
+    ] {
+        assert_eq!(settings(&sources).memory_limit.bytes(), Some(1 << 30));
+    }
+}

@@ -63,6 +63,23 @@ fn the_environment_of_the_worker_is_read_back() {
     }
 }
 
+/// S02: whoever sets no limit gets `auto`, each worker its share by threads; a file or variable wins over that.
+#[test]
+fn without_a_limit_each_worker_has_its_share_of_the_memory() {
+    let world = World::new();
+    let total = overspill::worker::SystemMemory::read().unwrap().bytes();
+    let threads = std::thread::available_parallelism().unwrap().get() as u64;
+    let print = "echo limit $OVERSPILL_MEMORY_LIMIT";
+    let (_, story) = shell(&world, &["--once", "--workers", "2", "--nthreads", "1"], print).end();
+    let share = format!("limit {}", total / threads);
+    assert_eq!(story.lines().filter(|line| **line == share).count(), 2, "{share}: {story}");
+
+    let mut command = world.nanny(&["--once", "--", "/bin/sh", "-c", print]);
+    command.env("OVERSPILL_MEMORY_LIMIT", "none");
+    let (_, story) = Running::start(command).end();
+    assert!(story.lines().any(|line| line == "limit none"), "{story}");
+}
+
 #[test]
 fn signals_are_forwarded_and_the_one_that_ends_is_the_last() {
     let world = World::new();

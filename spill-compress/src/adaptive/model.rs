@@ -36,7 +36,7 @@ const BUDGET: f64 = 1.0 / 64.0;
 /// A trial takes at least this share of what the frame costs out of the budget, also one that promises to pay.
 const LEAST_FEE: f64 = 1.0 / 8.0;
 
-/// Settings known to cost more than this many times the best are not tried again, until storage changes or
+/// Settings known to cost more than this many times the best, in time or in room, are not tried again, until storage changes or
 /// that knowledge is old: each frame fades it by this factor, since the processor may be less busy by now.
 const HOPELESS: f64 = 3.0;
 const FADING: f64 = 0.998;
@@ -287,6 +287,8 @@ impl Experience {
     /// The arm to try instead of the best, when one is due that the credit allows.
     fn trial(&mut self, best: (Option<usize>, f64), len: f64, storage: f64) -> Option<(usize, Trial)> {
         let count = self.arms.len();
+        let best_known = best.0.and_then(|index| self.arms[index]);
+        let best_room = best_known.map_or(1.0, |known| known.share);
         for step in 0..count {
             let index = (self.turn + step) % count;
             if best.0 == Some(index) {
@@ -297,7 +299,9 @@ impl Experience {
             // What was never tried must promise to pay; what was, not to be far off.
             let tried = &mut self.arms[index];
             let limit = if tried.is_some() { HOPELESS } else { 1.0 };
-            if cost * tried.map_or(1.0, |known| known.faith) > limit * best.1 {
+            let faith = tried.map_or(1.0, |known| known.faith);
+            let room = tried.map_or(0.0, |known| known.share);
+            if cost * faith > limit * best.1 || room * faith > HOPELESS * best_room {
                 if let Some(known) = tried {
                     known.faith *= FADING;
                 }

@@ -28,6 +28,7 @@ pub struct Sources {
     root: Option<PathBuf>,
     /// Where `.config/dask` and `.config/overspill` lie.
     home: Option<PathBuf>,
+    defaults: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     flags: Vec<(String, String)>,
 }
@@ -55,6 +56,7 @@ impl Sources {
             environment: env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
                 .collect(),
+            defaults: Vec::new(),
             flags: Vec::new(),
         }
     }
@@ -80,6 +82,13 @@ impl Sources {
         self
     }
 
+    /// What a key (without a root) is where nobody sets it, in place of the usual default.
+    #[must_use]
+    pub fn default_value(mut self, key: &str, value: &str) -> Self {
+        self.defaults.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Sets a key (without a root, such as `worker.memory.target`), as the command line does.
     #[must_use]
     pub fn flag(mut self, key: &str, value: &str) -> Self {
@@ -89,6 +98,9 @@ impl Sources {
 
     pub(super) fn read(&self) -> Result<BTreeMap<String, Raw>> {
         let mut settings = BTreeMap::new();
+        for (key, value) in &self.defaults {
+            put_text(&format!("{}.{key}", OWN.table), value, &Origin::Default, &OWN, &mut settings)?;
+        }
         for family in [DASK, OWN] {
             for path in self.files(&family)? {
                 read_file(&path, &family, &mut settings)?;

@@ -28,7 +28,8 @@ pub(crate) struct Args {
     #[arg(long)]
     nthreads: Option<u16>,
 
-    /// Memory of each worker: a size such as 4GiB, a fraction of the machine's, none, or auto: its share by threads
+    /// Memory of each worker: a size such as 4GiB, a fraction of the machine's, none, or auto: its share by
+    /// threads [default: auto, unless a file or variable says otherwise]
     #[arg(long, value_name = "SIZE")]
     memory_limit: Option<String>,
 
@@ -124,7 +125,9 @@ fn settings(args: &Args) -> Result<Settings, Failure> {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     let share = (machine / usize::from(args.workers)).max(1);
     let nthreads = args.nthreads.map_or(share, usize::from);
-    let mut sources = args.set.sources().flag("worker.nthreads", &nthreads.to_string());
+    // Whoever sets no limit gets a share of what there is: a nanny without one would watch for nothing.
+    let sources = args.set.sources().default_value("worker.memory.limit", "auto");
+    let mut sources = sources.flag("worker.nthreads", &nthreads.to_string());
     if let Some(limit) = &args.memory_limit {
         sources = sources.flag("worker.memory.limit", limit);
     }

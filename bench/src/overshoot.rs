@@ -24,8 +24,8 @@ use crate::harness::{Better, Row};
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Memory that is taken at a time.
-const STEP: usize = 256 << 10;
+/// Memory that is taken at a time, of which the allocator keeps a page.
+const STEP: u64 = 256 << 10;
 
 /// The first argument of this program when it is one of the processes of a run.
 const PROCESS: &str = "overshoot-process";
@@ -131,8 +131,8 @@ fn take(rate: u64, progress: &Path) {
     let before = resident("self").unwrap();
     let (pace, mut taken) = (Pace(Instant::now(), rate), Vec::new());
     loop {
-        taken.push(vec![1_u8; STEP]);
-        let done = (taken.len() * STEP) as u64;
+        taken.push(vec![1_u8; STEP as usize - 4096]);
+        let done = taken.len() as u64 * STEP;
         file.write_all_at(&(before + done).to_ne_bytes(), 0).unwrap();
         pace.keep(done);
         assert!(done < 8 * GIB, "nobody ends it");

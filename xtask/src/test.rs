@@ -149,7 +149,10 @@ fn licences(context: &Context) -> Result {
 fn tests(context: &Context) -> Result {
     match context.extent {
         Extent::Quick => Line::cargo("nextest run --workspace --profile quick").env("PROPTEST_CASES", "32"),
-        Extent::Full => Line::cargo("nextest run --workspace --all-features"),
+        // A minute of arbitrary files, see spill-disk/tests/disk/fuzz.rs.
+        Extent::Full => {
+            Line::cargo("nextest run --workspace --all-features").env("OVERSPILL_FUZZ_SECONDS", "60")
+        }
         Extent::Long => soak("nextest run --workspace --all-features --profile long"),
     }
     .run()

@@ -161,9 +161,8 @@ fn inspect_tells_workspaces_records_and_values() {
     let values = store.to_str().unwrap();
     let shown = overspill(&["inspect", values]);
     assert!(shown.status.success() && text(&shown.stdout).contains("key \"one\", generation"));
-    let value = std::fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
-    let value =
-        value.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("key.")).next().unwrap();
+    let mut entries = std::fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path());
+    let value = entries.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("key.")).unwrap();
     let mut bytes = std::fs::read(&value).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&value, bytes).unwrap();

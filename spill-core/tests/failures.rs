@@ -80,7 +80,7 @@ fn everyone_who_waits_for_a_failed_read_gets_an_error() {
         held.pass();
         panic!("injected");
     });
-    buffer.slow().inject(Plan::always().on([Operation::Get]), fails);
+    buffer.slow().inject(Plan::always().on([Operation::Get, Operation::Peek]), fails);
     quiet_injected_panics();
     thread::scope(|scope| {
         let open = gate.open_on_drop();

@@ -69,6 +69,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let clock = SystemClock::new();
     let memory = MemoryWatch::open()?;
 
+    let compression = args.compression()?;
     let tree = Tree::list(&args.paths()?, &stop)?;
     let (limit, thresholds) = (args.memory_limit()?, Thresholds::new());
     let plan = Plan::new(limit.bytes().unwrap_or(u64::MAX), &thresholds, memory.now()?, tree.bytes)?;
@@ -78,7 +79,7 @@ fn run(args: &Args) -> Result<(), Failure> {
 
     // Values are dropped in reverse order: the monitor lets go of the buffer, the buffer of its files. So
     // nothing is left on disk whichever way this function ends.
-    let mut index = Index::open(&plan, args.local_directory.as_deref(), args.compression()?)?;
+    let mut index = Index::open(&plan, args.local_directory.as_deref(), compression)?;
     let monitor = memory.watch(limit, thresholds, index.evictable())?;
 
     let start = clock.now();

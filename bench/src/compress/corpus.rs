@@ -95,7 +95,8 @@ fn file(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// As much as is wanted: again and again where there is less, which repeats further apart than any window reaches.
+/// As much as is wanted: again and again where there is less. What repeats within the window of a compressor (zstd's is
+/// megabytes) then shrinks more than it would by itself: read such a ratio beside others of the same compressor only.
 fn repeated(bytes: Vec<u8>, len: usize) -> Vec<u8> {
     assert!(!bytes.is_empty(), "cargo keeps nothing here that could be measured");
     if bytes.len() >= len { bytes } else { bytes.iter().copied().cycle().take(len).collect() }

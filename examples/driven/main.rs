@@ -109,8 +109,10 @@ impl Driven {
                 let (name, seconds) = argument.rsplit_once(' ').ok_or("usage: task NAME SECONDS")?;
                 let (name, time) = (name.to_owned(), Duration::try_from_secs_f64(seconds.parse()?)?);
                 let driven = Arc::clone(self);
+                // one that may start has done so when this is answered
+                let at_once = driven.worker.gate().try_enter()?;
                 std::thread::spawn(move || {
-                    if let Ok(permit) = driven.worker.gate().enter() {
+                    if let Ok(permit) = at_once.map_or_else(|| driven.worker.gate().enter(), Ok) {
                         let permit = permit.named(&name);
                         std::thread::park_timeout(time);
                         drop(permit);

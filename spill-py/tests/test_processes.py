@@ -25,7 +25,8 @@ CONFIG = {
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.worker.memory.monitor-interval": "50ms",
     "distributed.admin.tick.interval": "20ms",
-    "distributed.deploy.lost-worker-timeout": "2s",
+    # Sooner the cluster closes the nanny of a worker that is starting again, and at times starts no other.
+    "distributed.deploy.lost-worker-timeout": "120s",
     "dataframe.shuffle.method": "tasks",
     "dataframe.convert-string": False,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -58,7 +59,12 @@ def client(running: tuple[LocalCluster, Client]) -> Iterator[Client]:
     cluster, client = running
     yield client
     both_back(cluster, client)
-    until(lambda: not any(client.run(held).values()))
+
+    def empty():
+        gc.collect()  # the frames of an error that was caught hold the futures of a test that is over
+        return not any(client.run(held).values())
+
+    until(empty)
 
 
 def both_back(cluster, client):

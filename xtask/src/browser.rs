@@ -42,7 +42,7 @@ pub(crate) fn run(context: &Context) -> Result {
     npm("run build --").args(["--outDir".to_owned(), built.display().to_string()]).run()?;
     compare(&context.root.join(BUNDLE), &built)?;
     python(context)?;
-    Line::cargo("build -p overspill --features cli --bin overspill --example driven").run()?;
+    Line::cargo("build -p overspill --all-features --bin overspill --example driven").run()?;
     Line::new("node", "--test --test-reporter=spec")
         .args(["page", "api"].map(|name| format!("{SOURCES}/test/{name}.test.mjs")))
         .env("OVERSPILL_PYTHON", &context.root.join(ENVIRONMENT).join("bin/python").display().to_string())

@@ -44,7 +44,9 @@ pub(crate) fn run(context: &Context) -> Result {
             return failed(format!("feature {feature}: show its use in xtask/consumer/ and features.rs"));
         };
         let manifest = consumer(&context.root, feature, test)?;
-        Line::cargo(&format!("test --lib --manifest-path {manifest} --target-dir {FOLDER}/build")).run()?;
+        let line = Line::cargo(&format!("test --lib --manifest-path {manifest} --target-dir {FOLDER}/build"));
+        // no debug information: a dozen programs are built to be run once
+        line.env("CARGO_PROFILE_DEV_DEBUG", "0").run()?;
     }
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! Many keys in one call: as single calls would in their order, in few calls of storage.
 
+#[macro_use]
+#[path = "support/forwarded.rs"]
+mod forwarded;
 mod support;
 
 use std::sync::Arc;
@@ -29,27 +32,7 @@ impl Batches {
 }
 
 impl MutableMapping<u64, Val> for Batches {
-    fn get(&self, key: &u64) -> Result<Option<Val>> {
-        self.inner.get(key)
-    }
-    fn insert(&self, key: u64, value: Val) -> Result<()> {
-        self.inner.insert(key, value)
-    }
-    fn remove(&self, key: &u64) -> Result<bool> {
-        self.inner.remove(key)
-    }
-    fn take(&self, key: &u64) -> Result<Option<Val>> {
-        self.inner.take(key)
-    }
-    fn contains_key(&self, key: &u64) -> bool {
-        self.inner.contains_key(key)
-    }
-    fn len(&self) -> usize {
-        self.inner.len()
-    }
-    fn for_each_key(&self, f: &mut dyn FnMut(&u64)) {
-        self.inner.for_each_key(f);
-    }
+    forwarded!(u64, Val);
     fn get_many(&self, keys: &[u64]) -> Vec<Result<Option<Val>>> {
         self.calls[0].fetch_add(1, SeqCst);
         self.inner.get_many(keys)

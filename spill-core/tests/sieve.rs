@@ -1,6 +1,9 @@
 //! `Sieve`: where pairs go, how they move, and what becomes of a move that fails.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[macro_use]
+#[path = "support/forwarded.rs"]
+mod forwarded;
 mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -522,27 +525,7 @@ struct Batches {
 }
 
 impl MutableMapping<u64, Val> for Batches {
-    fn get(&self, key: &u64) -> Result<Option<Val>> {
-        self.inner.get(key)
-    }
-    fn insert(&self, key: u64, value: Val) -> Result<()> {
-        self.inner.insert(key, value)
-    }
-    fn remove(&self, key: &u64) -> Result<bool> {
-        self.inner.remove(key)
-    }
-    fn take(&self, key: &u64) -> Result<Option<Val>> {
-        self.inner.take(key)
-    }
-    fn contains_key(&self, key: &u64) -> bool {
-        self.inner.contains_key(key)
-    }
-    fn len(&self) -> usize {
-        self.inner.len()
-    }
-    fn for_each_key(&self, f: &mut dyn FnMut(&u64)) {
-        self.inner.for_each_key(f);
-    }
+    forwarded!(u64, Val);
     fn get_many(&self, keys: &[u64]) -> Vec<Result<Option<Val>>> {
         locked(&self.sizes).push(keys.len());
         keys.iter().map(|key| self.get(key)).collect()

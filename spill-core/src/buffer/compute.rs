@@ -43,8 +43,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             if let Some(value) = self.get(&key)? {
                 return Ok(value);
             }
-            drop(self.wait_for_room(0)?);
-            let mut state = self.open()?;
+            let mut state = self.wait_for_room(0)?;
             if self.present_in(&state, &key) {
                 continue;
             }

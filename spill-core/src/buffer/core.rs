@@ -106,39 +106,37 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
 
     /// The state, once there is room for a value of `weight` as far as the settings ask for it.
     fn admit(&self, key: &K, weight: u64, quietly: bool) -> Result<MutexGuard<'_, State<K, V>>> {
+        if quietly {
+            return self.room_for_stage(self.open()?, weight);
+        }
+        if self.overflow != Overflow::Reject {
+            return self.wait_for_room(weight);
+        }
         let mut state = self.room_for_stage(self.open()?, weight)?;
-        if self.overflow == Overflow::Reject && !quietly {
-            if weight > state.target {
-                return Err(ErrorKind::TooLarge {
-                    what: "a value".to_owned(),
-                    size: weight,
-                    limit: state.target,
-                    setting: "target",
-                }
-                .into());
+        if weight > state.target {
+            return Err(ErrorKind::TooLarge {
+                what: "a value".to_owned(),
+                size: weight,
+                limit: state.target,
+                setting: "target",
             }
-            loop {
-                let old = state.table.find(key).map_or(0, |i| {
-                    let slot = &state.table[i].item;
-                    if slot.in_fast() { slot.weight } else { 0 }
-                });
-                if !state.above(state.target.saturating_sub(weight).saturating_add(old)) {
-                    break;
-                }
-                drop(state);
-                let moved = self.evict_one();
-                state = self.open()?;
-                if moved.is_err() {
-                    let (used, limit) = (state.fast_bytes, state.target);
-                    return Err(
-                        ErrorKind::Full { path: None, used, limit, free: None, setting: "target" }.into()
-                    );
-                }
+            .into());
+        }
+        loop {
+            let old = state.table.find(key).map_or(0, |i| {
+                let slot = &state.table[i].item;
+                if slot.in_fast() { slot.weight } else { 0 }
+            });
+            if !state.above(state.target.saturating_sub(weight).saturating_add(old)) {
+                break;
             }
-        } else if let Some(ceiling) = self.ceiling
-            && !quietly
-        {
-            state = self.wait_for_writers(state, weight, ceiling)?;
+            drop(state);
+            let moved = self.evict_one();
+            state = self.open()?;
+            if moved.is_err() {
+                let (used, limit) = (state.fast_bytes, state.target);
+                return Err(ErrorKind::Full { path: None, used, limit, free: None, setting: "target" }.into());
+            }
         }
         Ok(state)
     }

@@ -8,7 +8,8 @@ use std::iter::Peekable;
 use super::core::Core;
 use super::flight::Landing;
 use super::memories::Below;
-use super::moves::{Course, Ended, Failed, Next};
+use super::moves::{Course, Ended, Next};
+use super::settle::STORING;
 use super::slot::{CopyState, Memory};
 use super::spans;
 use super::state::{Spot, State};
@@ -71,10 +72,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 !fits
             });
             brought += self.read_many(&keys[..fits.unwrap_or(keys.len())]).1;
-            if fits.is_some() {
-                break;
-            }
-            if brought >= target {
+            if fits.is_some() || brought >= target {
                 break;
             }
         }
@@ -202,12 +200,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 }
                 Ok((value, weight)) => {
                     parts[at] = Part::Hit(value.clone());
-                    state.promote(i, value.clone(), weight);
-                    left.push(if B::STORED {
-                        state.store_promoted(i, value.clone())
-                    } else {
-                        state.end(&self.below, i, Course::default(), Landing::StartOver)
-                    });
+                    left.push(state.promote(&self.below, i, value.clone(), weight));
                     promoted.push(Promoted { at, value, weight });
                     continue;
                 }
@@ -336,12 +329,8 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         let stored = guarded_many("storing values in fast memory", pairs.len(), || {
             self.below.fast().insert_many(pairs)
         });
-        self.end_each(flights, stored, "storing a value in fast memory", |state, (i, course), stored| {
-            let failed = stored.as_ref().err().map(|error| {
-                state.pending.refused(error.clone());
-                Failed::by(error, self.clock.now())
-            });
-            state.stored(&self.below, i, course, failed)
+        self.end_each(flights, stored, STORING, |state, (i, course), stored| {
+            self.end_store(state, i, course, stored)
         })
     }
 

@@ -18,6 +18,7 @@ mod moves;
 mod observe;
 mod pending;
 mod read;
+mod rotation;
 mod settle;
 mod shared;
 mod slot;
@@ -291,7 +292,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> MutableMapp
         Usage {
             count: state.len,
             fast: state.ram_bytes + fast.fast + slow.fast,
-            held: state.held.bytes() + fast.held + slow.held,
+            held: state.held.weight() + fast.held + slow.held,
             spilled: state.spilled(&self.core.below),
             staged: fast.staged + slow.staged,
             physical: fast.physical + slow.physical,

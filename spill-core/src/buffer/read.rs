@@ -3,7 +3,6 @@
 use super::core::Core;
 use super::flight::Landing;
 use super::memories::Below;
-use super::moves::Course;
 use super::slot::{CopyState, Memory};
 use super::spans;
 use super::state::{Spot, State};
@@ -152,21 +151,15 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             self.end_in(state, i, Landing::Served(value.clone()));
             return Ok(Some(value));
         }
-        state.promote(i, value.clone(), weight);
+        let ended = state.promote(&self.below, i, value.clone(), weight);
         let target = state.target;
-        let (mut evicted, ended) = (
-            None,
-            if B::STORED {
-                state.store_promoted(i, value.clone())
-            } else {
-                state.end(&self.below, i, Course::default(), Landing::StartOver)
-            },
-        );
         // the usual way of a read back: an unchanged value makes room for it, in the same critical section
         let inline = !B::STORED && self.ceiling.is_none() && self.observers.evict.is_empty();
-        if inline && state.above(target) {
-            evicted = state.evict_clean(&self.below, self.asks(), || self.clock.now());
-        }
+        let evicted = if inline && state.above(target) {
+            state.evict_clean(&self.below, self.asks(), || self.clock.now())
+        } else {
+            None
+        };
         let shrink = state.above(target);
         drop(state);
         drop(evicted);

@@ -10,6 +10,9 @@ use crate::guard::guarded;
 use crate::sync::MutexGuard;
 use crate::{Error, Key, MutableMapping, Result, Value};
 
+/// What a failure to store a stage failed at, in errors and in the log.
+pub(super) const STORING: &str = "storing a value in fast memory";
+
 impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// Ends the flight of `i`, gives the lock back, and does what the end left to do.
     pub(super) fn end_in(&self, mut state: MutexGuard<'_, State<K, V>>, i: u32, landing: Landing<V>) {
@@ -41,18 +44,27 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
 
     /// Does and ends the writing of a stage to fast memory.
     fn store_stage(&self, i: u32, key: K, value: V, course: Course) -> (Result<()>, Ended<K, V>) {
-        let stored = guarded("storing a value in fast memory", || self.below.fast().insert(key, value));
-        let failed = stored.as_ref().err().map(|error| Failed::by(error, self.clock.now()));
-        let mut state = self.state.lock();
+        let stored = guarded(STORING, || self.below.fast().insert(key, value));
+        let ended = self.end_store(&mut self.state.lock(), i, course, &stored);
         if let Err(error) = &stored {
-            state.pending.refused(error.clone());
-        }
-        let ended = state.stored(&self.below, i, course, failed);
-        drop(state);
-        if let Err(error) = &stored {
-            self.failed("storing a value in fast memory", error);
+            self.failed(STORING, error);
         }
         (stored, ended)
+    }
+
+    /// Ends the writing of a stage to fast memory.
+    pub(super) fn end_store(
+        &self,
+        state: &mut State<K, V>,
+        i: u32,
+        course: Course,
+        stored: &Result<()>,
+    ) -> Ended<K, V> {
+        let failed = stored.as_ref().err().map(|error| {
+            state.pending.refused(error.clone());
+            Failed::by(error, self.clock.now())
+        });
+        state.stored(&self.below, i, course, failed)
     }
 
     /// Does and ends a Removing flight.

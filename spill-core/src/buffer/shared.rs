@@ -1,9 +1,6 @@
 //! Values that somebody outside holds: spilling them frees nothing, so eviction passes them by (promise 7).
 
-use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
-
-use std::collections::BTreeMap;
 
 use super::state::State;
 use crate::guard::guarded;
@@ -22,15 +19,6 @@ pub enum Shared {
     Defer,
 }
 
-/// The slots that were passed by, with their weights.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    of: BTreeMap<u32, u64>,
-    sum: u64,
-    /// The one looked at last.
-    last: u32,
-}
-
 /// How many slots one look passes by, before the lock is given to others.
 const PASSES: usize = 1024;
 
@@ -39,40 +27,6 @@ const WAITING: usize = 8;
 
 /// How many slots one reading of the sums asks about.
 const ASKED: usize = 256;
-
-impl Held {
-    pub(super) fn bytes(&self) -> u64 {
-        self.sum
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.of.len()
-    }
-
-    pub(super) fn note(&mut self, slot: u32, weight: u64) {
-        self.forget(slot);
-        self.of.insert(slot, weight);
-        self.sum += weight;
-    }
-
-    #[inline]
-    pub(super) fn forget(&mut self, slot: u32) {
-        if !self.of.is_empty()
-            && let Some(weight) = self.of.remove(&slot)
-        {
-            self.sum -= weight;
-        }
-    }
-
-    /// The next few, in rotation.
-    fn some(&mut self, most: usize) -> Vec<u32> {
-        let after = self.of.range((Excluded(self.last), Unbounded)).map(|(&slot, _)| slot);
-        let before = self.of.range(..=self.last).map(|(&slot, _)| slot);
-        let some: Vec<u32> = after.chain(before).take(most).collect();
-        self.last = some.last().copied().unwrap_or(0);
-        some
-    }
-}
 
 /// What can be evicted next.
 pub(super) enum Candidate {
@@ -123,7 +77,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// Looks again at some of the values that were passed by; those that were let go take their place again.
     pub(super) fn look_again(&mut self, asks: Asks<'_, K, V>) {
-        for i in self.held.some(ASKED) {
+        for i in self.held.next(ASKED) {
             if !self.is_shared(asks, i) {
                 self.held.forget(i);
                 self.table.ready(i);

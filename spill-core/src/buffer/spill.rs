@@ -9,9 +9,9 @@ use super::shared::Candidate;
 use super::slot::{CopyState, Memory, Slot};
 use super::spans;
 use super::state::State;
-use crate::guard::guarded;
+use crate::guard::{guarded, guarded_many};
 use crate::sync::MutexGuard;
-use crate::{Error, ErrorKind, Key, MutableMapping, Result, Value};
+use crate::{Error, Key, MutableMapping, Result, Value};
 
 /// How many candidates it looks at in all, those that were replaced while being spilled included.
 const REPLACED: usize = 1000;
@@ -311,31 +311,21 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         let written = || batch.iter().filter(|spill| !spill.clean);
         let pairs: Vec<_> = written().map(|spill| (spill.key.clone(), spill.value.clone())).collect();
         let span = spans::spill(pairs.len(), written().map(|spill| spill.weight).sum());
-        let outcomes = guarded("spilling a batch", || Ok(self.below.slow().insert_many(pairs)));
+        let outcomes = guarded_many("spilling a batch", pairs.len(), || self.below.slow().insert_many(pairs));
         drop(span);
-        let mut outcomes = outcomes.map(Vec::into_iter);
+        let mut outcomes = outcomes.into_iter();
         let mut room = false; // was made since the batch was refused
         for spill in batch {
-            let outcome = if spill.clean {
-                self.write(&spill)
-            } else {
-                let first = match &mut outcomes {
-                    Ok(outcomes) => outcomes.next().unwrap_or_else(|| {
-                        let (name, location) = ("slow memory", "a batch".to_owned());
-                        let status = "it gave fewer results than values".to_owned();
-                        Err(ErrorKind::Backend { name, location, status, transient: false }.into())
-                    }),
-                    Err(error) => Err(error.clone()),
-                };
-                match first {
-                    Err(error) if error.is_full() && (room || self.drop_clean_copies() > 0) => {
-                        let outcome = self.write(&spill);
-                        room = !outcome.as_ref().is_err_and(Error::is_full);
-                        outcome
-                    }
-                    Err(error) => Err(error),
-                    Ok(()) => self.observers.evicted(&spill.key, &spill.value),
+            // one result for each value that was written
+            let outcome = match if spill.clean { None } else { outcomes.next() } {
+                None => self.write(&spill),
+                Some(Err(error)) if error.is_full() && (room || self.drop_clean_copies() > 0) => {
+                    let outcome = self.write(&spill);
+                    room = !outcome.as_ref().is_err_and(Error::is_full);
+                    outcome
                 }
+                Some(Err(error)) => Err(error),
+                Some(Ok(())) => self.observers.evicted(&spill.key, &spill.value),
             };
             self.wrote(spill, outcome, self.ends());
         }

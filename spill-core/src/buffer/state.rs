@@ -13,7 +13,7 @@ use super::flight::{Landing, Signal};
 use super::memories::Below;
 use super::moves::{Course, Ended, Next, Spill};
 use super::pending::Pending;
-use super::shared::Held as Passed;
+use super::rotation::Rotation;
 use super::slot::{CopyState, Flight, Memory, Settled, Slot};
 use crate::table::{Standing, Table};
 use crate::{Key, MutableMapping, Value};
@@ -45,7 +45,7 @@ pub(super) struct State<K, V> {
     /// Idle slots with something left to do that failed.
     pub(super) pending: Pending,
     /// Values passed by because somebody outside holds them.
-    pub(super) held: Passed,
+    pub(super) held: Rotation,
     pub(super) slow_copies: Copies,
     pub(super) fast_copies: Copies,
     /// Walks under way, and the keys whose slow copy was replaced by a fast value meanwhile.
@@ -98,7 +98,7 @@ impl<K: Key, V: Value> State<K, V> {
             signals: HashMap::new(),
             flying: BTreeSet::new(),
             pending: Pending::default(),
-            held: Passed::default(),
+            held: Rotation::default(),
             slow_copies: Copies::default(),
             fast_copies: Copies::default(),
             walks: 0,
@@ -347,11 +347,22 @@ impl<K: Key, V: Value> State<K, V> {
         }
     }
 
-    /// R5. A value read back is put in.
-    pub(super) fn promote(&mut self, i: u32, value: V, weight: u64) {
+    /// R5, R9. Ends a Reading flight whose value is put in; with `Stored` it goes on to the mapping of fast memory.
+    pub(super) fn promote<B: Below<K, V>>(
+        &mut self,
+        below: &B,
+        i: u32,
+        value: V,
+        weight: u64,
+    ) -> Ended<K, V> {
+        let stage = B::STORED.then(|| value.clone());
         self.change(i, |slot| slot.put_in(value, weight));
         self.counts.promotions += 1;
         self.table.touch(i);
+        match stage {
+            Some(value) => self.store_promoted(i, value),
+            None => self.end(below, i, Course::default(), Landing::StartOver),
+        }
     }
 
     /// R3. An update takes the value out of `i`, if it is here.

@@ -132,21 +132,20 @@ impl<M> Compress<M> {
     /// Adds the blocks of `frame` to `stored`, or all of it as it is.
     fn compress_frame(&self, frame: &Bytes, stored: &mut Vec<Bytes>) -> Result<Entry> {
         let len = frame.len() as u64;
+        let plain = |stored: &mut Vec<Bytes>| {
+            stored.push(frame.clone());
+            Ok(Entry { len, packed: None })
+        };
         let Some(pick) = self.compression.pick(frame, &self.pool, &*self.clock) else {
             self.compression.plain(frame.len());
-            stored.push(frame.clone());
-            return Ok(Entry { len, packed: None });
+            return plain(stored);
         };
         let compressor = self.compression.picked(&pick);
-        // for whoever listens to the span of the spill under way
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            tracing::Span::current().record("compressor", compressor.setting());
-        }
+        note_compressor(|| compressor.setting());
         let (smaller, time) = self.workshop().pack(compressor, pick.width, frame)?;
         let Some(smaller) = smaller else {
             self.compression.packed(&pick, frame.len(), frame.len(), time);
-            stored.push(frame.clone());
-            return Ok(Entry { len, packed: None });
+            return plain(stored);
         };
         let result = smaller.blocks.iter().map(Bytes::len).sum();
         self.compression.packed(&pick, frame.len(), result, time);
@@ -197,9 +196,7 @@ impl<M> Compress<M> {
         };
         let len = usize::try_from(entry.len).map_err(|_| self.too_large(entry.len))?;
         let compressor = self.decompressor(packed.compressor)?;
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            tracing::Span::current().record("compressor", compressor.name());
-        }
+        note_compressor(|| compressor.name().to_owned());
         self.workshop().unpack(compressor, packed, blocks, len)
     }
 
@@ -242,6 +239,13 @@ impl<M> Compress<M> {
                 format!("a frame was stored by compressor number {id}, which this layer does not have"),
             )),
         }
+    }
+}
+
+/// Tells whoever listens to the span of the spill or read back under way which compressor works.
+fn note_compressor(setting: impl FnOnce() -> String) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        tracing::Span::current().record("compressor", setting());
     }
 }
 

@@ -185,14 +185,14 @@ impl Model {
         }
         let sample = sample::look(frame);
         let class = Class::of(sample, frame.len());
-        let known = self.learned.lock().classes.contains_key(&class);
-        if !known {
+        let mut learned = self.learned.lock();
+        if !learned.classes.contains_key(&class) {
+            drop(learned);
             let tried = try_out(frame, class.width, ladder, pool, clock);
-            let mut learned = self.learned.lock();
+            learned = self.learned.lock();
             let experience = || Experience { arms: tried, credit: 0.0, turn: 0 };
             learned.classes.entry(class).or_insert_with(experience);
         }
-        let mut learned = self.learned.lock();
         let storage = learned.storage.per_byte();
         let chosen = learned.classes.get_mut(&class)?.choose(frame.len(), storage);
         drop(learned);

@@ -57,10 +57,8 @@ impl Record {
         let mut bytes = pool.take(length, HEADER);
         read_exact_at(file, &mut bytes, self.offset)?;
         let identity = Identity { segment: self.segment, tag: self.tag, checksum: self.checksum };
-        decode(bytes, &pool, identity).map_err(|damage| {
-            let text = format!("expected {}, found {}", damage.expected, damage.found);
-            io::Error::new(io::ErrorKind::InvalidData, text)
-        })
+        decode(bytes, &pool, identity)
+            .map_err(|damage| io::Error::new(io::ErrorKind::InvalidData, damage.to_string()))
     }
 }
 

@@ -35,27 +35,20 @@ pub fn value_file(io: &dyn Io, path: &Path) -> io::Result<Result<ValueFile, &'st
         Err(reason) => return Ok(Err(reason)),
     };
     let at = header::length(key.len()) as u64;
-    let length = u64::from(head.units) * UNIT;
-    let found = ValueFile {
-        key,
-        generation: head.generation,
-        weight: head.weight,
-        length: at + length,
-        value: Err(String::new()),
-    };
+    let record = u64::from(head.units) * UNIT;
+    let length = at + record;
     // The head has a checksum, but anybody can write one: memory is taken only for what is there.
     let in_file = io.len_of(path)?;
-    if in_file < found.length || length < HEADER as u64 {
-        let value = Err(format!("expected {} bytes, found {in_file}", found.length));
-        return Ok(Ok(ValueFile { value, ..found }));
-    }
-    let pool = Pool::new(0);
-    let size = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    let mut record = pool.take(size, HEADER);
-    read_exact_at(&*file, &mut record, at)?;
-    let owner = header::owner(head.generation);
-    let identity = Identity { segment: owner.segment, tag: owner.tag, checksum: head.checksum };
-    let value = decode(record, &pool, identity)
-        .map_err(|damage| format!("expected {}, found {}", damage.expected, damage.found));
-    Ok(Ok(ValueFile { value, ..found }))
+    let value = if in_file < length || record < HEADER as u64 {
+        Err(format!("expected {length} bytes, found {in_file}"))
+    } else {
+        let pool = Pool::new(0);
+        let size = usize::try_from(record).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let mut bytes = pool.take(size, HEADER);
+        read_exact_at(&*file, &mut bytes, at)?;
+        let owner = header::owner(head.generation);
+        let identity = Identity { segment: owner.segment, tag: owner.tag, checksum: head.checksum };
+        decode(bytes, &pool, identity).map_err(|damage| damage.to_string())
+    };
+    Ok(Ok(ValueFile { key, generation: head.generation, weight: head.weight, length, value }))
 }

@@ -7,7 +7,7 @@ use spill_core::{Error, Result};
 
 use crate::files::name;
 use crate::io::Io;
-use crate::workspace::{PREFIX, is_full_name, lock};
+use crate::workspace::{is_full_name, lock, may_be_workspace};
 
 /// Whose a workspace is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +60,9 @@ pub enum Contents {
 /// [`Io`](spill_core::ErrorKind::Io) when `parent` cannot be listed.
 pub fn workspaces(io: &dyn Io, parent: &Path) -> Result<Vec<Seen>> {
     let entries = io.list(parent).map_err(|source| Error::io("list", parent, source))?;
-    let named_so = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
     let mut seen: Vec<Seen> = entries
         .into_iter()
-        .filter(|entry| entry.is_dir && named_so(&entry.name))
+        .filter(may_be_workspace)
         .filter_map(|entry| seen(io, &parent.join(entry.name)).ok().flatten())
         .collect();
     seen.sort_by(|a, b| a.path.cmp(&b.path));

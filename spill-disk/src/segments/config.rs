@@ -35,9 +35,9 @@ impl SegmentsConfig {
     }
 
     /// As [`new`](Self::new), over several workspaces, each best on a device of its own. Files are spread by the
-    /// room that each device has. Where one fails (it is removed, read-only, full or broken), writes go to the others, and it is asked
-    /// again after a second, then ever later up to a minute, until it works. What was written there before is read
-    /// from there.
+    /// room that each device has. Where one fails (it is removed, read-only, full or broken), writes go to the
+    /// others, and it is asked again after a second, then ever later up to a minute, until it works. What was written
+    /// there before is read from there.
     ///
     /// ```
     /// use spill_disk::{Segments, SegmentsConfig, Workspace};

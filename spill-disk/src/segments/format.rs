@@ -189,6 +189,12 @@ pub(crate) struct Damage {
     pub(crate) found: String,
 }
 
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "expected {}, found {}", self.expected, self.found)
+    }
+}
+
 fn damage<T>(
     expected: impl std::fmt::Display,
     found: impl std::fmt::Display,

@@ -40,6 +40,11 @@ impl Locator {
         self.segment == STAGED
     }
 
+    /// Where the record begins in its file, in bytes.
+    pub(super) fn start(&self) -> u64 {
+        u64::from(self.offset) * super::format::UNIT
+    }
+
     /// The record's length in bytes.
     pub(super) fn length(&self) -> u64 {
         u64::from(self.units) * super::format::UNIT

@@ -1,5 +1,4 @@
-//! Reading records back, and saying precisely what is wrong with one that cannot
-//! be read.
+//! Reading records back, and saying precisely what is wrong with one that cannot be read.
 
 use std::io::{self, IoSliceMut};
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use spill_core::{Error, ErrorKind, Frames, Key, PoolBuf, Result};
 
 use super::files::SegmentFile;
-use super::format::{HEADER, Identity, UNIT, decode};
+use super::format::{HEADER, Identity, decode};
 use super::index::Locator;
 use super::store::Store;
 use crate::io::{MOST_BUFFERS, read_exact_at};
@@ -30,7 +29,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     fn start(&self) -> u64 {
-        u64::from(self.locator.offset) * UNIT
+        self.locator.start()
     }
 
     fn end(&self) -> u64 {
@@ -49,7 +48,7 @@ impl<K: Key> Store<K> {
         match result {
             Ok(_) => {
                 self.read.add(1, locator.length(), self.clock.now().saturating_sub(start));
-                self.files.was_read(file, u64::from(locator.offset) * UNIT, locator.length());
+                self.files.was_read(file, locator.start(), locator.length());
             }
             Err(_) => {
                 self.failures.fetch_add(1, Relaxed);
@@ -130,7 +129,7 @@ impl<K: Key> Store<K> {
     }
 
     fn read_record(&self, file: &SegmentFile, locator: &Locator, tag: u32) -> Result<Frames> {
-        let (length, offset) = (locator.length(), u64::from(locator.offset) * UNIT);
+        let (length, offset) = (locator.length(), locator.start());
         let Ok(buffer) = usize::try_from(length) else {
             let (what, limit) = ("a record to be read at once".to_owned(), usize::MAX as u64);
             return Err(
@@ -155,7 +154,7 @@ impl<K: Key> Store<K> {
 }
 
 fn corrupt(file: &SegmentFile, locator: &Locator, expected: String, found: String) -> Error {
-    let offset = u64::from(locator.offset) * UNIT;
+    let offset = locator.start();
     let location = format!("{} offset {offset}", file.path.display());
     ErrorKind::Corrupt { location, expected, found }.into()
 }

@@ -14,11 +14,11 @@ use spill_core::{Error, Result};
 use crate::io::{Io, Lock};
 
 pub use config::WorkspaceConfig;
-pub(crate) use purge::is_full_name;
 pub use purge::{Purged, purge};
+pub(crate) use purge::{is_full_name, may_be_workspace};
 
 /// What the names of all workspaces begin with.
-pub(crate) const PREFIX: &str = "overspill-";
+const PREFIX: &str = "overspill-";
 
 /// Where spilled data goes when the system's temporary directory lives in main memory.
 const ON_DISK: &str = "/var/tmp";

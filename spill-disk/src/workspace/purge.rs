@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use spill_core::{Error, Result};
 
 use super::{PREFIX, lock};
-use crate::io::{Io, Lock};
+use crate::io::{Entry, Io, Lock};
 
 /// What a [`purge`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,8 +53,7 @@ pub fn purge(io: &dyn Io, parent: &Path) -> Result<Purged> {
 fn purge_locked(io: &dyn Io, parent: &Path) -> Result<Purged> {
     let mut purged = Purged::default();
     for entry in io.list(parent).map_err(|source| Error::io("list", parent, source))? {
-        let named_so = entry.name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
-        if !entry.is_dir || !named_so {
+        if !may_be_workspace(&entry) {
             continue;
         }
         let directory = parent.join(&entry.name);
@@ -68,6 +67,11 @@ fn purge_locked(io: &dyn Io, parent: &Path) -> Result<Purged> {
         }
     }
     Ok(purged)
+}
+
+/// Whether an entry is a directory that is named as workspaces are.
+pub(crate) fn may_be_workspace(entry: &Entry) -> bool {
+    entry.is_dir && entry.name.as_encoded_bytes().starts_with(PREFIX.as_bytes())
 }
 
 /// One file a user, since nobody can open another's.

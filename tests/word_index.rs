@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod built;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -17,29 +19,7 @@ const MIB: u64 = 1 << 20;
 
 /// Builds the example, unless that is done, and says where it is.
 fn program(profile: &str) -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args([
-            "build",
-            "--profile",
-            profile,
-            "--example",
-            "word_index",
-            "--message-format",
-            "json",
-            "--quiet",
-        ])
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let messages = String::from_utf8(built.stdout).unwrap();
-    let executable = messages.lines().find_map(|line| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let is_it = message["target"]["name"] == "word_index" && message["profile"]["test"] == false;
-        message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
-    });
-    executable.unwrap()
+    built::example("word_index", &["--profile", profile])
 }
 
 /// The example as this profile builds it, built once for all calls.

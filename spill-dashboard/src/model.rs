@@ -347,7 +347,7 @@ mod tests {
         worker
     }
 
-    /// Blue is normal, orange may be spilling, red is paused, retiring or ending.
+    /// S27: blue is normal, orange may be spilling, red is paused, retiring or ending.
     #[test]
     fn the_colour_follows_status_and_memory() {
         assert_eq!(Colour::of(&worker(599)), Colour::Blue);

@@ -6,6 +6,8 @@
 /// What the modules of the examples call the same.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+#[path = "../built/mod.rs"]
+mod built;
 mod control_group;
 mod hungry;
 mod nanny;

@@ -9,8 +9,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::built;
 
 /// What a test waits for at most before it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
@@ -26,21 +27,7 @@ fn build(example: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("OVERSPILL_TEST_EXAMPLES") {
         return PathBuf::from(folder).join(example);
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--features", "cli", "--example", example])
-        .args(["--message-format", "json", "--quiet"])
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let messages = String::from_utf8(built.stdout).unwrap();
-    let executable = messages.lines().find_map(|line| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let is_it = message["target"]["name"] == example && message["profile"]["test"] == false;
-        message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
-    });
-    executable.unwrap()
+    built::example(example, &["--features", "cli"])
 }
 
 /// The example `hungry`, built once for all calls.

@@ -47,7 +47,31 @@ class _Store(_native.Store, MutableMapping[str, Any]):
     __str__ = __repr__
 
 
-class Segments(_Store):
+class _OnDisk(_Store):
+    """A store below a directory."""
+
+    #: What it is called where no directory is given.
+    _kind: str
+
+    def __init__(
+        self,
+        directory: str | PathLike[str] | None = None,
+        memmap: bool = False,
+        *,
+        compressor: str = "none",
+        max_bytes: int | None = None,
+    ) -> None:
+        self._place = self._kind if directory is None else fspath(directory)
+        self._memmap = memmap
+        self._open_below(directory, compressor, max_bytes)
+
+    def _open_below(
+        self, directory: str | PathLike[str] | None, compressor: str, max_bytes: int | None
+    ) -> None:
+        raise NotImplementedError
+
+
+class Segments(_OnDisk):
     """Values in segment files: the fast one. They go with the store, and with the process.
 
     Parameters
@@ -62,20 +86,11 @@ class Segments(_Store):
         The most bytes of records; a value beyond is refused with an ``OSError``.
     """
 
-    def __init__(
-        self,
-        directory: str | PathLike[str] | None = None,
-        memmap: bool = False,
-        *,
-        compressor: str = "none",
-        max_bytes: int | None = None,
-    ) -> None:
-        self._place = "segments" if directory is None else fspath(directory)
-        self._memmap = memmap
-        self._open_segments(directory, compressor, max_bytes)
+    _kind = "segments"
+    _open_below = _native.Store._open_segments
 
 
-class Files(_Store):
+class Files(_OnDisk):
     """A file for each key. In a directory that is given they stay, and are there when it is opened again.
 
     One store at a time can have a directory open.
@@ -88,17 +103,8 @@ class Files(_Store):
         As of ``Segments``.
     """
 
-    def __init__(
-        self,
-        directory: str | PathLike[str] | None = None,
-        memmap: bool = False,
-        *,
-        compressor: str = "none",
-        max_bytes: int | None = None,
-    ) -> None:
-        self._place = "files" if directory is None else fspath(directory)
-        self._memmap = memmap
-        self._open_files(directory, compressor, max_bytes)
+    _kind = "files"
+    _open_below = _native.Store._open_files
 
 
 class Objects(_Store):

@@ -100,6 +100,8 @@ pub(super) struct Files {
     quota: u64,
     inner: Mutex<Inner>,
     physical: AtomicU64,
+    /// The workspaces are gone, and all files with them.
+    removed: AtomicBool,
     cached: PageCache,
     /// A segment was begun since room was last set aside, or looked for.
     begun: AtomicBool,
@@ -141,6 +143,7 @@ impl Files {
             quota,
             inner: Mutex::new(inner),
             physical: AtomicU64::new(0),
+            removed: AtomicBool::new(false),
             cached,
             begun: AtomicBool::new(false),
         }
@@ -148,7 +151,8 @@ impl Files {
 
     /// Bytes that the files take, dead records and idle files included.
     pub(super) fn physical(&self) -> u64 {
-        self.physical.load(Relaxed)
+        // Whoever retires a file while the store is closed books it after that.
+        if self.removed.load(Relaxed) { 0 } else { self.physical.load(Relaxed) }
     }
 
     /// A range for the first of the records of these lengths in bytes and for as many of the others as fit
@@ -407,7 +411,7 @@ impl Files {
         }
         self.cached.clear();
         self.volumes.remove()?;
-        self.physical.store(0, Relaxed);
+        self.removed.store(true, Relaxed);
         Ok(())
     }
 

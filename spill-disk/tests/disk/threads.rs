@@ -285,3 +285,21 @@ fn closing_during_a_write_and_a_read_ends_both_well() {
         assert!(left.iter().all(|entry| !entry.is_dir), "{left:?}");
     }
 }
+
+/// Closing removes the workspace with all its files; who was about to remove one of them must not book it again.
+#[test]
+fn a_file_removed_while_the_store_closes_is_booked_once() {
+    let io = FaultyIo::new(Arc::new(memory()));
+    let segments = unstaged(io.clone(), 1_000);
+    // Longer than a segment, so that its file is not kept for another use.
+    segments.insert(1, value(1, 9_000)).unwrap();
+    let gate = gate(&io, Operation::RemoveFile);
+    std::thread::scope(|scope| {
+        let removing = scope.spawn(|| segments.remove(&1).unwrap());
+        gate.reached.recv().unwrap();
+        segments.close().unwrap();
+        gate.open.send(()).unwrap();
+        assert!(removing.join().unwrap());
+    });
+    assert_eq!(segments.usage(), spill_core::Usage::default());
+}

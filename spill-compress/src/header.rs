@@ -1,15 +1,15 @@
 //! The small frame in front of every stored value that says how each of its frames was stored.
 //!
 //! ```text
-//! 'z'  version  count  { compressor  [layout]  length } * count
+//! 'z'  version  count  { compressor  [layout  length] } * count
 //! ```
 //!
-//! `count` and `length` (bytes before compression) are unsigned LEB128, the others one byte each. A frame
-//! stored as it is, compressor 0, has no layout. Otherwise the layout's low three bits are the width that the
+//! `count` and `length` (bytes before compression) are unsigned LEB128, the others one byte each. Of a frame stored
+//! as it is, compressor 0, there is no more to say. Otherwise the layout's low three bits are the width that the
 //! frame was shuffled by, as a power of two, and the high five bits the length of its blocks, likewise; each
-//! block is a stored frame of its own. The header ends with the last length: a byte more or less is an error,
-//! and so is a number of stored frames other than that of all blocks. A value of one frame takes six bytes,
-//! plus one for each seven bits of its length beyond seven.
+//! block is a stored frame of its own. The header ends with the last entry: a byte more or less is an error,
+//! and so is a number of stored frames other than that of all blocks. The header of one frame takes four bytes, or
+//! six and one for each seven bits of its length beyond seven.
 
 use bytes::Bytes;
 use spill_core::{Error, ErrorKind, Result};
@@ -18,18 +18,26 @@ use crate::compressor::NONE;
 use crate::shuffle::Width;
 
 const MAGIC: u8 = b'z';
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+
+/// The header of a value of one frame that was stored as it is.
+const PLAIN: [u8; 4] = [MAGIC, VERSION, 1, NONE];
 
 /// Blocks shorter than this would be more bookkeeping than data, and let a header claim millions of them.
 const SHORTEST_BLOCK: u8 = 12;
 
 /// How one frame was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// Its length in bytes before that.
-    pub(crate) len: u64,
-    /// What was done to it, or `None` where it was stored as it is.
-    pub(crate) packed: Option<Packed>,
+pub(crate) enum Entry {
+    /// As it is.
+    Plain,
+    /// Made smaller.
+    Packed {
+        /// How.
+        how: Packed,
+        /// Its length in bytes before that.
+        len: u64,
+    },
 }
 
 /// How the blocks of one frame were made smaller.
@@ -46,7 +54,10 @@ pub(crate) struct Packed {
 impl Entry {
     /// How many stored frames hold it: one for each block.
     pub(crate) fn blocks(&self) -> u64 {
-        self.packed.map_or(1, |packed| self.len.div_ceil(packed.block_len()))
+        match self {
+            Entry::Plain => 1,
+            Entry::Packed { how, len } => len.div_ceil(how.block_len()),
+        }
     }
 }
 
@@ -64,17 +75,34 @@ impl Packed {
 
 /// The header of a value whose frames were stored as `entries` say.
 pub(crate) fn write(entries: &[Entry]) -> Bytes {
+    if let [Entry::Plain] = entries {
+        return Bytes::from_static(&PLAIN);
+    }
     let mut header = Vec::with_capacity(4 + 7 * entries.len());
     header.extend([MAGIC, VERSION]);
     write_number(&mut header, entries.len() as u64);
     for entry in entries {
-        match entry.packed {
-            None => header.push(NONE),
-            Some(packed) => header.extend([packed.compressor, packed.width.power() | packed.block << 3]),
+        match entry {
+            Entry::Plain => header.push(NONE),
+            Entry::Packed { how, len } => {
+                header.extend([how.compressor, how.width.power() | how.block << 3]);
+                write_number(&mut header, *len);
+            }
         }
-        write_number(&mut header, entry.len);
     }
     header.into()
+}
+
+/// Whether `header` says that the `frames` stored frames behind it were all stored as they are. Takes no memory.
+/// What is not so may be anything else that [`read`] accepts, or damage that it explains.
+pub(crate) fn says_plain(header: &[u8], frames: usize) -> bool {
+    if frames == 1 {
+        return header == PLAIN;
+    }
+    let Some(mut rest) = header.strip_prefix(&[MAGIC, VERSION]) else { return false };
+    take_number(&mut rest).is_ok_and(|count| count == frames as u64)
+        && rest.len() == frames
+        && rest.iter().all(|compressor| *compressor == NONE)
 }
 
 /// The entries of `header`, which `frames` stored frames follow.
@@ -88,7 +116,7 @@ pub(crate) fn read(header: &[u8], frames: usize) -> Result<Vec<Entry>> {
         return Err(corrupt(format!("a start of {:?}", [MAGIC, VERSION]), format!("{start:?}")));
     }
     let count = take_number(&mut rest)?;
-    // Each entry takes two bytes at least, so a count beyond that is no reason to take memory.
+    // Each entry takes a byte at least, so a count beyond that is no reason to take memory.
     let mut entries = Vec::with_capacity(header.len().min(usize::try_from(count).unwrap_or(usize::MAX)));
     let mut blocks: u64 = 0;
     for _ in 0..count {
@@ -97,7 +125,7 @@ pub(crate) fn read(header: &[u8], frames: usize) -> Result<Vec<Entry>> {
         entries.push(entry);
     }
     if !rest.is_empty() {
-        return Err(corrupt("nothing after the last length", format!("{} bytes", rest.len())));
+        return Err(corrupt("nothing after the last entry", format!("{} bytes", rest.len())));
     }
     if blocks != frames as u64 {
         return Err(corrupt(format!("{blocks} frames, as it says"), format!("{frames} frames")));
@@ -108,7 +136,7 @@ pub(crate) fn read(header: &[u8], frames: usize) -> Result<Vec<Entry>> {
 fn read_entry(rest: &mut &[u8]) -> Result<Entry> {
     let compressor = take_byte(rest)?;
     if compressor == NONE {
-        return Ok(Entry { packed: None, len: take_number(rest)? });
+        return Ok(Entry::Plain);
     }
     let layout = take_byte(rest)?;
     let (width, block) = (Width::from_power(layout & 7), layout >> 3);
@@ -119,7 +147,7 @@ fn read_entry(rest: &mut &[u8]) -> Result<Entry> {
     if len == 0 {
         return Err(corrupt("an empty frame stored as it is", "an empty frame compressed"));
     }
-    Ok(Entry { packed: Some(Packed { compressor, width, block }), len })
+    Ok(Entry::Packed { how: Packed { compressor, width, block }, len })
 }
 
 fn write_number(to: &mut Vec<u8>, mut number: u64) {
@@ -169,21 +197,18 @@ mod tests {
 
     use super::*;
 
-    fn plain(len: u64) -> Entry {
-        Entry { len, packed: None }
-    }
-
     fn packed(compressor: u8, width: Width, block: u8, len: u64) -> Entry {
-        Entry { len, packed: Some(Packed { compressor, width, block }) }
+        Entry::Packed { how: Packed { compressor, width, block }, len }
     }
 
     #[test]
     fn the_format_is_what_the_module_says() {
-        assert_eq!(write(&[]), [b'z', 2, 0].as_slice());
-        assert_eq!(write(&[plain(5)]), [b'z', 2, 1, 0, 5].as_slice());
+        assert_eq!(write(&[]), [b'z', 3, 0].as_slice());
+        assert_eq!(write(&[Entry::Plain]), [b'z', 3, 1, 0].as_slice());
+        assert_eq!(write(&[Entry::Plain; 2]), [b'z', 3, 2, 0, 0].as_slice());
         assert_eq!(
-            write(&[plain(0), packed(1, Width::Eight, 19, 300)]),
-            [b'z', 2, 2, 0, 0, 1, 19 << 3 | 3, 0xAC, 2].as_slice()
+            write(&[Entry::Plain, packed(1, Width::Eight, 19, 300)]),
+            [b'z', 3, 2, 0, 1, 19 << 3 | 3, 0xAC, 2].as_slice()
         );
     }
 
@@ -195,9 +220,9 @@ mod tests {
 
     #[test]
     fn a_frame_has_as_many_blocks_as_it_fills() {
+        assert_eq!(Entry::Plain.blocks(), 1);
         for (len, blocks) in [(1, 1), (4096, 1), (4097, 2), (u64::MAX, 1 << 52)] {
             assert_eq!(packed(1, Width::One, 12, len).blocks(), blocks, "{len} bytes");
-            assert_eq!(plain(len).blocks(), 1);
         }
     }
 
@@ -219,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_wrong_start_count_layout_or_end_is_refused() {
-        let good = write(&[packed(1, Width::Two, 12, 5000), plain(7)]);
+        let good = write(&[packed(1, Width::Two, 12, 5000), Entry::Plain]);
         read(&good, 3).unwrap();
         read(&good, 2).unwrap_err();
         read(&good, 4).unwrap_err();
@@ -227,17 +252,30 @@ mod tests {
             read(&good[..cut], 3).unwrap_err();
         }
         read(&[&good[..], &[0]].concat(), 3).unwrap_err();
-        read(&[b'z', 1, 0], 0).unwrap_err();
-        read(&[b'y', 2, 0], 0).unwrap_err();
+        read(&[b'z', 2, 0], 0).unwrap_err();
+        read(&[b'y', 3, 0], 0).unwrap_err();
         for (layout, len) in [(12 << 3 | 5, 9), (11 << 3, 9), (0, 9), (12 << 3, 0)] {
-            read(&[b'z', 2, 1, 1, layout, len], 1).unwrap_err();
+            read(&[b'z', 3, 1, 1, layout, len], 1).unwrap_err();
         }
+    }
+
+    #[test]
+    fn only_the_header_of_so_many_plain_frames_says_so() {
+        for count in [0, 1, 2, 127, 128, 1000] {
+            let header = write(&vec![Entry::Plain; count]);
+            assert!(says_plain(&header, count));
+            assert!(!says_plain(&header, count + 1));
+            assert!((0..header.len()).all(|cut| !says_plain(&header[..cut], count)), "{count} frames");
+            assert!(!says_plain(&[&header[..], &[0]].concat(), count));
+        }
+        assert!(!says_plain(&write(&[Entry::Plain, packed(1, Width::One, 19, 7)]), 2));
+        assert!(!says_plain(&[b'z', 2, 1, 0], 1));
     }
 
     #[test]
     fn a_count_of_billions_is_refused_without_taking_memory_for_it() {
         let header =
-            [&[b'z', 2][..], &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1], &[0, 1]].concat();
+            [&[b'z', 3][..], &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1], &[0, 1]].concat();
         read(&header, 1).unwrap_err();
     }
 
@@ -251,12 +289,13 @@ mod tests {
             let entries: Vec<_> = list
                 .into_iter()
                 .map(|(id, width, block, len)| match id {
-                    NONE => plain(len),
+                    NONE => Entry::Plain,
                     id => packed(id, Width::ALL[width], block, len),
                 })
                 .collect();
-            let blocks: u64 = entries.iter().map(Entry::blocks).sum();
-            prop_assert_eq!(read(&write(&entries), blocks as usize).unwrap(), entries);
+            let (header, blocks) = (write(&entries), entries.iter().map(Entry::blocks).sum::<u64>() as usize);
+            prop_assert_eq!(says_plain(&header, blocks), entries.iter().all(|entry| *entry == Entry::Plain));
+            prop_assert_eq!(read(&header, blocks).unwrap(), entries);
         }
 
         #[test]

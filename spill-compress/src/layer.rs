@@ -10,7 +10,7 @@ use spill_core::{
 
 use crate::blocks::{self, Workshop};
 use crate::compression::Compression;
-use crate::compressor::{self, Compressor, damaged};
+use crate::compressor::{self, Compressor};
 use crate::header::{self, Entry};
 use crate::tally::Tally;
 use crate::threads::Threads;
@@ -131,10 +131,9 @@ impl<M> Compress<M> {
 
     /// Adds the blocks of `frame` to `stored`, or all of it as it is.
     fn compress_frame(&self, frame: &Bytes, stored: &mut Vec<Bytes>) -> Result<Entry> {
-        let len = frame.len() as u64;
         let plain = |stored: &mut Vec<Bytes>| {
             stored.push(frame.clone());
-            Ok(Entry { len, packed: None })
+            Ok(Entry::Plain)
         };
         let Some(pick) = self.compression.pick(frame, &self.pool, &*self.clock) else {
             self.compression.plain(frame.len());
@@ -150,7 +149,7 @@ impl<M> Compress<M> {
         let result = smaller.blocks.iter().map(Bytes::len).sum();
         self.compression.packed(&pick, frame.len(), result, time);
         stored.extend(smaller.blocks);
-        Ok(Entry { len, packed: Some(smaller.packed) })
+        Ok(Entry::Packed { how: smaller.packed, len: frame.len() as u64 })
     }
 
     /// Runs `write`, which hands `bytes` bytes to storage, and tells the choice how long it waited for that.
@@ -164,6 +163,26 @@ impl<M> Compress<M> {
         result
     }
 
+    /// Makes what was found stored the value behind it. What is stored as it is passes by: no step is counted, no
+    /// memory taken, and nothing moved, since a hit of the mapping below may cost little more than that.
+    fn restore(&self, found: &mut Result<Option<Frames>>) {
+        let Ok(Some(stored)) = found else { return };
+        let is_plain = |(header, frames): (&Bytes, &[Bytes])| header::says_plain(header, frames.len());
+        if stored.as_slice().split_first().is_some_and(is_plain) {
+            stored.skip_first();
+            if let Err(error) = self.check_size(stored.byte_len()) {
+                *found = Err(error);
+            }
+        } else {
+            *found = self.decompress(stored).map(Some);
+        }
+    }
+
+    fn restored(&self, mut found: Result<Option<Frames>>) -> Result<Option<Frames>> {
+        self.restore(&mut found);
+        found
+    }
+
     fn decompress(&self, stored: &Frames) -> Result<Frames> {
         self.decompress.time(&*self.clock, stored.byte_len(), || {
             let (header, frames) = stored
@@ -175,14 +194,20 @@ impl<M> Compress<M> {
             let mut total: u64 = 0;
             let mut parts = Vec::with_capacity(entries.len());
             let mut rest = frames;
-            for entry in &entries {
-                total = total.saturating_add(entry.len);
-                self.check_size(total)?;
+            for entry in entries {
                 // The header was held against the number of frames.
                 let (blocks, others) =
                     rest.split_at(usize::try_from(entry.blocks()).unwrap_or(usize::MAX).min(rest.len()));
                 rest = others;
-                self.check_frame(entry, blocks)?;
+                let len = match entry {
+                    Entry::Plain => blocks.first().map_or(0, Bytes::len) as u64,
+                    Entry::Packed { len, .. } => len,
+                };
+                total = total.saturating_add(len);
+                self.check_size(total)?;
+                if let Entry::Packed { how, len } = entry {
+                    blocks::check(self.decompressor(how.compressor)?, how, blocks, len)?;
+                }
                 parts.push((entry, blocks));
             }
             let frames = parts.into_iter().map(|(entry, blocks)| self.decompress_frame(entry, blocks));
@@ -190,14 +215,14 @@ impl<M> Compress<M> {
         })
     }
 
-    fn decompress_frame(&self, entry: &Entry, blocks: &[Bytes]) -> Result<Bytes> {
-        let Some(packed) = entry.packed else {
+    fn decompress_frame(&self, entry: Entry, blocks: &[Bytes]) -> Result<Bytes> {
+        let Entry::Packed { how, len } = entry else {
             return Ok(blocks.first().cloned().unwrap_or_default());
         };
-        let len = usize::try_from(entry.len).map_err(|_| self.too_large(entry.len))?;
-        let compressor = self.decompressor(packed.compressor)?;
+        let len = usize::try_from(len).map_err(|_| self.too_large(len))?;
+        let compressor = self.decompressor(how.compressor)?;
         note_compressor(|| compressor.name().to_owned());
-        self.workshop().unpack(compressor, packed, blocks, len)
+        self.workshop().unpack(compressor, how, blocks, len)
     }
 
     fn check_size(&self, bytes: u64) -> Result<()> {
@@ -208,17 +233,6 @@ impl<M> Compress<M> {
         let what = "a value before compression".to_owned();
         let setting = "the compression layer's max_value_bytes";
         ErrorKind::TooLarge { what, size, limit: self.max_value_bytes.min(usize::MAX as u64), setting }.into()
-    }
-
-    /// Whether `blocks` can be what `entry` says, told without decompressing them.
-    fn check_frame(&self, entry: &Entry, blocks: &[Bytes]) -> Result<()> {
-        match entry.packed {
-            Some(packed) => blocks::check(self.decompressor(packed.compressor)?, packed, blocks, entry.len),
-            None => match blocks.first().map_or(0, Bytes::len) as u64 {
-                len if len == entry.len => Ok(()),
-                len => Err(damaged("none", format!("{} bytes", entry.len), format!("{len} bytes"))),
-            },
-        }
     }
 
     fn decompressor(&self, id: u8) -> Result<&dyn Compressor> {
@@ -257,7 +271,9 @@ fn not_compiled_in(name: &'static str) -> Error {
 
 impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Compress<M> {
     fn get(&self, key: &K) -> Result<Option<Frames>> {
-        self.inner.get(key)?.map(|stored| self.decompress(&stored)).transpose()
+        let mut found = self.inner.get(key);
+        self.restore(&mut found);
+        found
     }
     fn insert(&self, key: K, value: Frames) -> Result<()> {
         let stored = self.compress(&value)?;
@@ -272,12 +288,12 @@ impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Compres
     /// gets the value.
     fn take(&self, key: &K) -> Result<Option<Frames>> {
         let Some(read) = self.inner.peek(key)? else { return Ok(None) };
-        let value = self.decompress(&read)?;
+        let value = self.restored(Ok(Some(read.clone())))?;
         match self.inner.take(key)? {
             None => Ok(None),
             // The usual case. Comparing the stored bytes costs less than decompressing them again.
-            Some(taken) if taken == read => Ok(Some(value.with_weight(taken.weight()))),
-            Some(replaced) => self.decompress(&replaced).map(Some),
+            Some(taken) if taken == read => Ok(value.map(|value| value.with_weight(taken.weight()))),
+            Some(replaced) => self.restored(Ok(Some(replaced))),
         }
     }
     fn contains_key(&self, key: &K) -> bool {
@@ -290,11 +306,12 @@ impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Compres
         self.inner.for_each_key(f);
     }
     fn peek(&self, key: &K) -> Result<Option<Frames>> {
-        self.inner.peek(key)?.map(|stored| self.decompress(&stored)).transpose()
+        self.restored(self.inner.peek(key))
     }
     fn get_many(&self, keys: &[K]) -> Vec<Result<Option<Frames>>> {
-        let stored = self.inner.get_many(keys);
-        stored.into_iter().map(|stored| stored?.map(|stored| self.decompress(&stored)).transpose()).collect()
+        let mut found = self.inner.get_many(keys);
+        found.iter_mut().for_each(|found| self.restore(found));
+        found
     }
     /// Compresses the whole batch and hands it down as one. A value that cannot be compressed fails alone.
     fn insert_many(&self, pairs: Vec<(K, Frames)>) -> Vec<Result<()>> {

@@ -67,7 +67,7 @@ pub struct Stats {
     pub moved: Step,
     /// Records read from storage.
     pub read: Step,
-    /// Compressed frames to frames.
+    /// Compressed frames to frames. What was stored as it is needs no step.
     pub decompress: Step,
     /// Frames to value.
     pub decode: Step,

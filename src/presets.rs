@@ -35,8 +35,11 @@ pub type Objects<K, V, C = Raw> = Buffer<K, V, Func<K, V, Frames, C, Blocking<sp
 
 /// RAM over segment files over an object store.
 #[cfg(feature = "object")]
-pub type Tiers<K, V, C = Raw> =
-    Spilling<K, V, C, Buffer<K, Frames, Blocking<spill_object::Objects<K>>, Stored<Segments<K>>>>;
+pub type Tiers<K, V, C = Raw> = Spilling<K, V, C, FilesOverObjects<K>>;
+
+/// Segment files over an object store: what [`Tiers`] has below RAM.
+#[cfg(feature = "object")]
+pub type FilesOverObjects<K> = Buffer<K, Frames, Blocking<spill_object::Objects<K>>, Stored<Segments<K>>>;
 
 /// Keeps up to `target` bytes of values in RAM and spills the rest to `directory`, or to the operating
 /// system's temporary directory.
@@ -157,6 +160,46 @@ where
     Preset::new(target).directory(directory).quota_bytes(quota).tiers(Raw, store)
 }
 
+/// What [`tiers`] has below RAM, for those who put a level of their own above it: segment files of up to `quota` bytes
+/// in the directories of `files`, and what they have no room for in an object store. `target` is the RAM above, which
+/// the values that are being uploaded take a share of. With `u64::MAX` as the quota, values go to the object store
+/// while the devices are full.
+///
+/// # Errors
+/// As [`tiers`].
+///
+/// ```
+/// use bytes::Bytes;
+/// use overspill::{Frames, MutableMapping, Pool, SegmentsConfig, Workspace, object::Store, presets};
+///
+/// let files = SegmentsConfig::new(Workspace::open(None)?);
+/// let map = presets::files_over_objects(files, 1 << 20, 1 << 20, Store::open("memory:///")?, &Pool::default())?;
+/// for n in 0..300_u64 {
+///     map.insert(n, Frames::from(Bytes::from(vec![n as u8; 10_000])))?;
+/// }
+/// assert!(map.stored().usage().physical <= 1 << 20 && map.slow().usage().count > 200);
+/// map.close()?;
+/// # Ok::<_, overspill::Error>(())
+/// ```
+#[cfg(feature = "object")]
+pub fn files_over_objects<K: Key>(
+    files: SegmentsConfig,
+    quota: u64,
+    target: u64,
+    store: spill_object::Store,
+    pool: &Pool,
+) -> Result<FilesOverObjects<K>> {
+    let segment = (quota / 16).clamp(1, 64 << 20);
+    // files take up to half again what lives in them, one segment that fills and one that is kept for compaction
+    let live = match quota {
+        u64::MAX => u64::MAX,
+        quota => quota.saturating_sub(3 * segment) / 3 * 2,
+    };
+    let segments = Segments::open(files.quota_bytes(quota).segment_bytes(segment).pool(pool.clone()))?;
+    let objects = Packs::of(target).objects(store, pool)?;
+    objects.behind(segments, BufferBuilder::new().target(live))
+}
+
 /// The settings of a preset chain. What the chain itself needs in RAM, buffers for reading and the stage of
 /// values that wait to be written, is taken off the target.
 pub struct Preset<K, V> {
@@ -251,7 +294,7 @@ impl<K: Key, V: Value> Preset<K, V> {
     pub fn objects<C: Codec<V>>(self, codec: C, store: spill_object::Store) -> Result<Objects<K, V, C>> {
         let packs = Packs::of(self.target);
         let share = Share::with_stage(self.target, packs.stage());
-        let objects = packs.objects(&share, store)?;
+        let objects = packs.objects(store, &share.pool)?;
         self.buffered(&share, Func::new(codec, objects))
     }
 
@@ -263,18 +306,11 @@ impl<K: Key, V: Value> Preset<K, V> {
     /// As [`disk`](Self::disk) and [`objects`](Self::objects).
     #[cfg(feature = "object")]
     pub fn tiers<C: Codec<V>>(self, codec: C, store: spill_object::Store) -> Result<Tiers<K, V, C>> {
-        let packs = Packs::of(self.target);
         let files = Share::of(self.target).stage;
-        let share = Share { stage: files, ..Share::with_stage(self.target, packs.stage() + files) };
-        let segment = (self.quota / 16).clamp(1, 64 << 20);
-        // files take up to half again what lives in them, one segment that fills and one that is kept for compaction
-        let target = match self.quota {
-            u64::MAX => u64::MAX,
-            quota => quota.saturating_sub(3 * segment) / 3 * 2,
-        };
-        let segments = Segments::open(self.segments_config(&share)?.segment_bytes(segment))?;
-        let objects = packs.objects(&share, store)?;
-        let below = objects.behind(segments, BufferBuilder::new().target(target))?;
+        let share =
+            Share { stage: files, ..Share::with_stage(self.target, Packs::of(self.target).stage() + files) };
+        let config = self.segments_config(&share)?;
+        let below = files_over_objects(config, self.quota, self.target, store, &share.pool)?;
         self.buffered(&share, Func::new(codec, below))
     }
 
@@ -342,10 +378,10 @@ impl Packs {
 
     fn objects<K: Key>(
         &self,
-        share: &Share,
         store: spill_object::Store,
+        pool: &Pool,
     ) -> Result<Blocking<spill_object::Objects<K>>> {
         let config = ObjectsConfig::new(store).pack_bytes(self.pack).stage_bytes(self.uploads);
-        spill_object::Objects::blocking(config.pool(share.pool.clone()))
+        spill_object::Objects::blocking(config.pool(pool.clone()))
     }
 }

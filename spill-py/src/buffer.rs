@@ -57,6 +57,8 @@ impl Drop for Open {
         if self.process.is_this() {
             let buffer = &mut self.buffer;
             let mut release = || {
+                // Files and objects go. A problem has nobody to be told to.
+                _ = buffer.close();
                 // SAFETY: it is dropped here alone and never used again.
                 unsafe { ManuallyDrop::drop(buffer) }
             };
@@ -179,14 +181,17 @@ impl NativeBuffer {
 
     /// Opens the buffer. `hooks` has what [`Hooks`] and [`Calls`] name.
     #[expect(clippy::too_many_arguments, reason = "called by name, from one place in Python")]
-    #[pyo3(signature = (*, directories, target, max_spill, compressor, writers, forgets, hooks))]
+    #[pyo3(signature = (
+        *, directories, target, max_spill, object_store, compressor, writers, forgets, hooks
+    ))]
     fn _open(
         &self,
         py: Python<'_>,
         directories: Vec<PathBuf>,
         target: u64,
         max_spill: Option<u64>,
-        compressor: &str,
+        object_store: Option<String>,
+        compressor: String,
         writers: usize,
         forgets: bool,
         hooks: &Bound<'_, PyAny>,
@@ -204,10 +209,11 @@ impl NativeBuffer {
             failed: hooks.getattr("failed")?.unbind(),
         };
         let names = Arc::new(Names::default());
+        let settings = store::Settings { directories, compressor, max_spill, object_store, target };
         let buffer = py.detach(|| {
             let pool = Pool::new(POOL.min(target / 8));
-            let store = store::open(&directories, compressor, max_spill, &pool)?;
-            let objects = Arc::new(Objects::new(store, hooks, Arc::clone(&names), pool));
+            let (store, level) = store::open(&settings, &pool)?;
+            let objects = Arc::new(Objects::new(store, level, hooks, Arc::clone(&names), pool));
             let checked = Arc::clone(&objects);
             let builder = BufferBuilder::weighed_by(|_: &Id, value: &Value| value.weight());
             // Dask looks no further than the least recently used value
@@ -301,6 +307,15 @@ impl NativeBuffer {
             Removed::Nothing => Err(PyKeyError::new_err(object.clone().unbind())),
             removed => open.release(object.py(), removed),
         }
+    }
+
+    /// Removes all keys; no value is read.
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        let open = self.open()?;
+        for (key, _) in open.names.all() {
+            open.release(py, open.names.unlink(&key))?;
+        }
+        Ok(())
     }
 
     fn __contains__(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -419,6 +434,14 @@ impl NativeBuffer {
             let (stats, spilled) = (open.buffer.stats(), open.buffer.usage().spilled);
             (stats.fast_count, stats.fast_bytes, stats.slow_count, spilled.memory, spilled.disk)
         }))
+    }
+
+    /// Of what is in slow memory, and of copies of what came back from there, that in the object store: the weight it
+    /// had and the bytes of its records.
+    fn _in_objects(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let open = self.open()?;
+        let held = py.detach(|| open.buffer.slow().in_objects());
+        Ok((held.memory, held.disk))
     }
 
     /// What was done so far, by Dask's names: (label, unit) to a number.

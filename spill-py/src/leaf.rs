@@ -22,6 +22,9 @@ type Text = String;
 /// What the pool of buffers for reading may keep idle, in bytes.
 const POOL: u64 = 64 << 20;
 
+/// Bytes that reach storage together at most, but for the last value.
+const BATCH: u64 = 8 << 20;
+
 struct Leaf {
     mapping: ManuallyDrop<Arc<dyn MutableMapping<Text, Frames>>>,
     pool: Pool,
@@ -35,6 +38,8 @@ impl Drop for Leaf {
         if self.process.is_this() {
             let mapping = &mut self.mapping;
             let mut release = || {
+                // A private directory or prefix goes. A problem has nobody to be told to.
+                _ = mapping.close();
                 // SAFETY: it is dropped here alone and never used again.
                 unsafe { ManuallyDrop::drop(mapping) }
             };
@@ -199,6 +204,33 @@ impl NativeStore {
         let key = Self::known(object)?;
         let removed = object.py().detach(|| leaf.mapping.remove(&key)).map_err(|error| raised(&error))?;
         if removed { Ok(()) } else { Err(PyKeyError::new_err(object.clone().unbind())) }
+    }
+
+    /// Sets many pairs, some at a time. The first problem is raised; other pairs of its batch are set all the same.
+    fn _set_many(&self, pairs: &Bound<'_, PyAny>) -> PyResult<()> {
+        let leaf = self.open()?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let set = |batch| {
+            let results = pairs.py().detach(|| leaf.mapping.insert_many(batch));
+            results.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(raised(&error)))
+        };
+        for pair in pairs.try_iter()? {
+            let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
+            let frames = self.frames(&value)?;
+            bytes += frames.byte_len();
+            batch.push((Self::key(&key)?, frames));
+            if bytes >= BATCH {
+                set(std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        set(batch)
+    }
+
+    /// Removes all keys.
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        let leaf = self.open()?;
+        py.detach(|| leaf.mapping.clear()).map_err(|error| raised(&error))
     }
 
     fn __contains__(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {

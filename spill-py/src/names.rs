@@ -143,11 +143,12 @@ impl Names {
         all
     }
 
-    /// A key of the value `id`, and whether this is the first time that a failure of it is reported.
-    pub(crate) fn report(&self, id: Id) -> Option<(Key, bool)> {
+    /// A key of the value `id`, and whether no failure to serialise it was reported before; `pickling`: one is now.
+    pub(crate) fn report(&self, id: Id, pickling: bool) -> Option<(Key, bool)> {
         let mut state = self.0.lock();
         let named = state.named.get_mut(&id)?;
-        let first = !std::mem::replace(&mut named.reported, true);
+        let first = !named.reported;
+        named.reported |= pickling;
         Some((named.key.clone(), first))
     }
 

@@ -12,13 +12,15 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyWeakrefMethods, PyWeakrefReference};
 use spill_core::{
-    Clock, Error, Frames, Meter, MutableMapping, Pool, Result, SpilledSize, Stats, SystemClock, Usage,
+    Clock, Error, ErrorKind, Frames, Meter, MutableMapping, Pool, Result, SpilledSize, Stats, SystemClock,
+    Usage,
 };
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::error::raised;
 use crate::memory::{Memory, shared, snapshot};
 use crate::names::{Id, Names};
-use crate::store::Store;
+use crate::store::{ObjectLevel, Store};
 use crate::tally::{self, Step, Tally};
 use crate::value::{Value, address};
 
@@ -34,13 +36,15 @@ pub(crate) struct Hooks {
     pub(crate) dumps: Py<PyAny>,
     /// `loads(list of buffers) -> object`
     pub(crate) loads: Py<PyAny>,
-    /// `failed(key, exception, first)`: a spill failed, of this value for the first time or again; logs it.
+    /// `failed(key, exception, pickling, first)`: a value was not spilled, since it could not be serialised, for the
+    /// first time or again, or since storage did not take it; logs it.
     pub(crate) failed: Py<PyAny>,
 }
 
 /// Objects over frames.
 pub(crate) struct Objects {
     inner: Store,
+    level: Option<ObjectLevel>,
     hooks: Hooks,
     pool: Pool,
     names: Arc<Names>,
@@ -71,9 +75,17 @@ struct Record {
 }
 
 impl Objects {
-    pub(crate) fn new(inner: Store, hooks: Hooks, names: Arc<Names>, pool: Pool) -> Self {
+    /// Over `inner`, in which `level` is the last.
+    pub(crate) fn new(
+        inner: Store,
+        level: Option<ObjectLevel>,
+        hooks: Hooks,
+        names: Arc<Names>,
+        pool: Pool,
+    ) -> Self {
         Objects {
             inner,
+            level,
             hooks,
             pool,
             names,
@@ -109,6 +121,11 @@ impl Objects {
         }
     }
 
+    /// What is in the object store.
+    pub(crate) fn in_objects(&self) -> SpilledSize {
+        self.level.as_ref().map(ObjectLevel::held).unwrap_or_default()
+    }
+
     /// Reads and writes of stored values: how many and how many bytes.
     pub(crate) fn transfers(&self) -> [(u64, u64); 2] {
         [self.read.read(), self.write.read()].map(|step| (step.count, step.bytes))
@@ -141,7 +158,10 @@ impl Objects {
         let before = if told { self.inner.stats().compress.time } else { Duration::ZERO };
         let began = self.clock.now();
         if let Err(error) = self.inner.insert(*key, frames.with_weight(value.weight())) {
-            Python::attach(|py| self.report(py, key, &crate::error::raised(&error)));
+            let full = matches!(error.kind(), ErrorKind::Full { .. } | ErrorKind::TooLarge { .. });
+            let problem = self.level.as_ref().filter(|_| full).and_then(ObjectLevel::problem);
+            let error = problem.unwrap_or(error);
+            Python::attach(|py| self.report(py, key, &raised(&error), false));
             return Err(error);
         }
         let ended = self.clock.now();
@@ -176,7 +196,7 @@ impl Objects {
                     *watched = Some(error);
                 } else {
                     drop(state);
-                    self.report(py, key, &error);
+                    self.report(py, key, &error, true);
                 }
                 Error::codec("python", text)
             })
@@ -187,9 +207,11 @@ impl Objects {
         encoded
     }
 
-    fn report(&self, py: Python<'_>, key: &Id, error: &PyErr) {
-        let Some((key, first)) = self.names.report(*key) else { return };
-        let told = key.object(py).and_then(|key| self.hooks.failed.call1(py, (key, error.value(py), first)));
+    fn report(&self, py: Python<'_>, key: &Id, error: &PyErr, pickling: bool) {
+        let Some((key, first)) = self.names.report(*key, pickling) else { return };
+        let told = key
+            .object(py)
+            .and_then(|key| self.hooks.failed.call1(py, (key, error.value(py), pickling, first)));
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }

@@ -1,11 +1,12 @@
-//! What lies below: compressed segment files in a private directory, bounded by `max_spill`.
+//! What lies below: compressed segment files in a private directory, bounded by `max_spill`, and below those an
+//! object store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use spill_compress::{Compress, Compression};
-use spill_core::{ErrorKind, Frames, Key, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
+use spill_core::{Error, ErrorKind, Frames, Key, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
 use crate::error::raised;
@@ -14,24 +15,93 @@ use crate::names::Id;
 /// Storage of frames, whatever it is made of.
 pub(crate) type Store = Arc<dyn MutableMapping<Id, Frames>>;
 
-/// Opens segment files under `directories`, or under the temporary directory of the operating system.
-pub(crate) fn open(
-    directories: &[PathBuf],
-    compressor: &str,
-    max_spill: Option<u64>,
-    pool: &Pool,
-) -> PyResult<Store> {
-    let build = || -> Result<Store> {
-        let compression: Compression = compressor.parse()?;
-        let workspaces = match directories {
+/// The object store below the disk.
+pub(crate) struct ObjectLevel(#[cfg(feature = "object")] Arc<overspill::presets::FilesOverObjects<Id>>);
+
+impl ObjectLevel {
+    /// What is in it.
+    #[cfg(feature = "object")]
+    pub(crate) fn held(&self) -> SpilledSize {
+        self.0.slow().usage().spilled
+    }
+
+    /// Why it takes no value, where that is so. What the disk says then is no more than that it is full.
+    #[cfg(feature = "object")]
+    pub(crate) fn problem(&self) -> Option<Error> {
+        self.0.slow().flush().err()
+    }
+
+    #[cfg(not(feature = "object"))]
+    pub(crate) fn held(&self) -> SpilledSize {
+        SpilledSize::default()
+    }
+
+    #[cfg(not(feature = "object"))]
+    pub(crate) fn problem(&self) -> Option<Error> {
+        None
+    }
+}
+
+/// Which storage, and how much of it.
+pub(crate) struct Settings {
+    /// Where segment files are; the temporary directory of the operating system where none is given.
+    pub(crate) directories: Vec<PathBuf>,
+    pub(crate) compressor: String,
+    /// The most bytes on disk.
+    pub(crate) max_spill: Option<u64>,
+    /// The URL of where values go that the disk has no room for.
+    pub(crate) object_store: Option<String>,
+    /// What values may weigh in memory above.
+    #[cfg_attr(not(feature = "object"), expect(dead_code, reason = "uploads take a share of it"))]
+    pub(crate) target: u64,
+}
+
+/// Opens storage, and gives the object store beside it, should there be one.
+pub(crate) fn open(settings: &Settings, pool: &Pool) -> PyResult<(Store, Option<ObjectLevel>)> {
+    build(settings, pool).map_err(|error| raised(&error))
+}
+
+fn build(settings: &Settings, pool: &Pool) -> Result<(Store, Option<ObjectLevel>)> {
+    let compression: Compression = settings.compressor.parse()?;
+    let files = || -> Result<SegmentsConfig> {
+        let workspaces = match &*settings.directories {
             [] => vec![Workspace::open(None)?],
             directories => Workspace::open_all(directories)?,
         };
-        let segments = Segments::open(SegmentsConfig::across(workspaces).pool(pool.clone()))?;
-        let capped = Capped { inner: segments, limit: max_spill, setting: "max_spill" };
-        Ok(Arc::new(Compress::new(compression, capped).with_pool(pool.clone())))
+        Ok(SegmentsConfig::across(workspaces).pool(pool.clone()))
     };
-    build().map_err(|error| raised(&error))
+    if let Some(url) = &settings.object_store {
+        let (below, level) = over_objects(url, settings, files, pool)?;
+        return Ok((Arc::new(Compress::new(compression, below).with_pool(pool.clone())), Some(level)));
+    }
+    let segments = Segments::open(files()?)?;
+    let capped = Capped { inner: segments, limit: settings.max_spill, setting: "max_spill" };
+    Ok((Arc::new(Compress::new(compression, capped).with_pool(pool.clone())), None))
+}
+
+#[cfg(feature = "object")]
+fn over_objects(
+    url: &str,
+    settings: &Settings,
+    files: impl FnOnce() -> Result<SegmentsConfig>,
+    pool: &Pool,
+) -> Result<(Store, ObjectLevel)> {
+    // a URL that is not understood leaves no directory behind
+    let objects = spill_object::Store::open(url)?;
+    let quota = settings.max_spill.unwrap_or(u64::MAX);
+    let below =
+        Arc::new(overspill::presets::files_over_objects(files()?, quota, settings.target, objects, pool)?);
+    Ok((Arc::clone(&below) as Store, ObjectLevel(below)))
+}
+
+#[cfg(not(feature = "object"))]
+fn over_objects(
+    url: &str,
+    _: &Settings,
+    _: impl FnOnce() -> Result<SegmentsConfig>,
+    _: &Pool,
+) -> Result<(Store, ObjectLevel)> {
+    Err(Error::config("object_store", url, "a build with the feature `object`"))
 }
 
 /// Refuses what would take the stored bytes above a limit (PARITY B04). Writes that race may pass it by one
@@ -51,7 +121,7 @@ impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Capped<
         if let Some(limit) = self.limit {
             let old = self.inner.stored_size(&key).map_or(0, |size| size.disk);
             let used = self.inner.usage().spilled.disk.saturating_sub(old);
-            if used + value.byte_len() > limit {
+            if used.saturating_add(value.byte_len()) > limit {
                 return Err(
                     ErrorKind::Full { path: None, used, limit, free: None, setting: self.setting }.into()
                 );
@@ -73,6 +143,29 @@ impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Capped<
     }
     fn for_each_key(&self, f: &mut dyn FnMut(&K)) {
         self.inner.for_each_key(f);
+    }
+    fn peek(&self, key: &K) -> Result<Option<Frames>> {
+        self.inner.peek(key)
+    }
+    fn get_many(&self, keys: &[K]) -> Vec<Result<Option<Frames>>> {
+        self.inner.get_many(keys)
+    }
+    /// A batch that fits goes down whole; of one that does not, each pair is judged by itself.
+    fn insert_many(&self, pairs: Vec<(K, Frames)>) -> Vec<Result<()>> {
+        let fits = self.limit.is_none_or(|limit| {
+            let bytes: u64 = pairs.iter().map(|(_, value)| value.byte_len()).sum();
+            self.inner.usage().spilled.disk.saturating_add(bytes) <= limit
+        });
+        if fits {
+            return self.inner.insert_many(pairs);
+        }
+        pairs.into_iter().map(|(key, value)| self.insert(key, value)).collect()
+    }
+    fn remove_many(&self, keys: &[K]) -> Vec<Result<bool>> {
+        self.inner.remove_many(keys)
+    }
+    fn clear(&self) -> Result<()> {
+        self.inner.clear()
     }
     fn usage(&self) -> Usage {
         self.inner.usage()

@@ -16,13 +16,33 @@ import overspill
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(params=["Segments", "Files", "Objects"])
+@pytest.fixture(params=["Segments", "Files", "Objects", "S3"])
 def store(request, tmp_path):
-    """Each store in a directory of its own."""
-    kind = getattr(overspill, request.param)
-    place = f"file://{tmp_path}" if request.param == "Objects" else tmp_path
-    with kind(place) as made:
+    """Each store in a place of its own."""
+    if request.param == "S3":
+        made = overspill.Objects(request.getfixturevalue("s3").url(tmp_path.name))
+    elif request.param == "Objects":
+        made = overspill.Objects(f"file://{tmp_path}")
+    else:
+        made = getattr(overspill, request.param)(tmp_path)
+    with made:
         yield made
+
+
+def test_many_pairs_at_once(store):
+    """As `dict.update` takes them; large ones in several batches."""
+    large = {f"large {n}": os.urandom(3 << 20) for n in range(7)}
+    store.update(large, small=b"1")
+    store.update((name, name.encode()) for name in ("a", "b", "a"))
+    store.update()
+    assert dict(store) == {**large, "small": b"1", "a": b"a", "b": b"b"}
+    with pytest.raises(TypeError):
+        store.update([("c", b"c"), ("d", 1)])
+    assert "d" not in store
+    store.clear()
+    assert not store and store.stored == (0, 0)
+    store["a"] = b"again"
+    assert dict(store) == {"a": b"again"}
 
 
 def test_values_come_back_as_bytes_that_may_be_changed(store):
@@ -53,6 +73,12 @@ def test_a_limit_refuses_and_keeps_what_is_there(tmp_path):
         with pytest.raises(OSError, match="max_bytes"):
             store["b"] = os.urandom(2000)
         assert list(store) == ["a"] and len(store["a"]) == 2000
+        # of a batch that does not fit, what fits is kept; what is replaced makes room
+        with pytest.raises(OSError, match="max_bytes"):
+            store.update({"c": os.urandom(500), "b": os.urandom(2000), "d": b"1"})
+        assert set(store) == {"a", "c", "d"}
+        store.update({"a": b"1", "b": os.urandom(2000)})
+        assert set(store) == {"a", "b", "c", "d"} and store.stored[1] <= 3000
 
 
 @pytest.mark.parametrize("compressor", ["adaptive", "lz4", "zstd:3", "none"])
@@ -120,21 +146,23 @@ LEFT_OUT = {
         "test_arbitrary_chars": "opens a directory twice at a time, which a lock refuses here",
     },
 }
-LEFT_OUT["Segments"] = {
+LEFT_OUT["Segments"] = LEFT_OUT["Objects"] = {
     **LEFT_OUT["Files"],
-    "test_arbitrary_chars": "expects the values in a second store; segments go with the one that made them",
+    "test_arbitrary_chars": "expects the values in a second store; they go with the one that made them",
 }
 
 
-@pytest.mark.parametrize("kind", ["Segments", "Files"])
-def test_zicts_own_tests_of_file_hold(kind):
+@pytest.mark.parametrize(("kind", "base"), [("Segments", ""), ("Files", ""), ("Objects", "file://"), ("Objects", "s3")])
+def test_zicts_own_tests_of_file_hold(request, kind, base):
     """zict's wheel ships its tests: they run with our class in the place of `zict.File`."""
+    if base == "s3":
+        base = request.getfixturevalue("s3").url("zict")
     left_out = " and ".join(f"not {name}" for name in LEFT_OUT[kind])
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "swap_file", "--pyargs"]
         + ["-c", os.devnull, "-W", "ignore", "zict.tests.test_file", "-k", left_out],
-        env={**os.environ, "PYTHONPATH": str(HERE / "plugins"), "OVERSPILL_STORE": kind},
-        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(HERE / "plugins"), "OVERSPILL_STORE": kind, "OVERSPILL_BASE": base},
+        timeout=300,
         capture_output=True,
         text=True,
     )

@@ -37,7 +37,7 @@ class Hooks:
     bytes_extra = sys.getsizeof(b"")
     listeners = staticmethod(dict)
     metered = staticmethod(lambda figures: None)
-    failed = staticmethod(lambda key, error, first: None)
+    failed = staticmethod(lambda key, error, pickling, first: None)
     refused = staticmethod(lambda key, error: error)
 
     @staticmethod
@@ -59,6 +59,7 @@ def run(module, folder, compressor, writers):
         directories=[folder],
         target=200_000,
         max_spill=None,
+        object_store=None,
         compressor=compressor,
         writers=writers,
         forgets=False,

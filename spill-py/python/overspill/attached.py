@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     from overspill.spill import SpillBuffer
 
+logger = logging.getLogger("overspill")
+
 #: The name among the worker's plugins.
 NAME = "overspill-buffer"
 
@@ -43,6 +46,9 @@ TURN = 0.005
 
 #: Milliseconds between two looks at what the buffer's threads did.
 BOOKING = 200
+
+#: Seconds that a closing worker waits for its objects to go.
+CLOSING = 20
 
 #: What the task stream shows: shorter work is not drawn, as Dask has it.
 SHOWN = 0.005
@@ -78,8 +84,8 @@ class Attached(WorkerPlugin):
         worker.periodic_callbacks[NAME] = booking
         booking.start()
 
-    def teardown(self, worker: Worker) -> None:
-        """Gives its places back."""
+    def teardown(self, worker: Worker) -> Any:
+        """Gives its places back. With the worker go the objects in a store, which is waited for a while."""
         self._closed = True
         booking = worker.periodic_callbacks.pop(NAME, None)
         if booking is not None:
@@ -89,6 +95,13 @@ class Attached(WorkerPlugin):
         self._reader.shutdown(wait=False, cancel_futures=True)
         self._evictor.shutdown(wait=False, cancel_futures=True)
         self._buffer._attached = None
+        return self._close() if self._buffer._has_objects else None
+
+    async def _close(self) -> None:
+        closing = asyncio.ensure_future(asyncio.to_thread(self._buffer.close))
+        done, _ = await asyncio.wait([closing], timeout=CLOSING)
+        if not done or closing.exception() is not None:
+            logger.warning("%r left objects behind; `overspill purge` finds them", self._buffer)
 
     # Reading
 
@@ -292,6 +305,3 @@ def attach_soon(buffer: SpillBuffer) -> None:
                 attach(worker, buffer)
 
     loop.call_soon(find)
-
-
-

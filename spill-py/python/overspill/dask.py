@@ -26,7 +26,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dask.typing import Key
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -55,7 +55,7 @@ class Spill(WorkerPlugin):
         Bytes that values in memory may weigh. Unless given, the worker's own target threshold.
     max_spill:
         Bytes that may be on disk, ``False`` for no limit. Unless given, the worker's own.
-    compressor, writers:
+    compressor, writers, object_store:
         As of ``SpillBuffer``.
 
     The directories are ``overspill.directories``, or the worker's local directory.
@@ -71,12 +71,14 @@ class Spill(WorkerPlugin):
         max_spill: int | bool | None = None,
         compressor: str | None = None,
         writers: int | None = None,
+        object_store: str | Literal[False] | None = None,
     ) -> None:
         self._settings: dict[str, Any] = {
             "target": target,
             "max_spill": max_spill,
             "compressor": compressor,
             "writers": writers,
+            "object_store": object_store,
         }
 
     async def setup(self, worker: Worker) -> None:
@@ -91,6 +93,7 @@ async def install(
     max_spill: Any = None,
     compressor: str | None = None,
     writers: int | None = None,
+    object_store: str | Literal[False] | None = None,
 ) -> SpillBuffer | None:
     """Puts a ``SpillBuffer`` in the place of a worker's data, which moves into it.
 
@@ -112,6 +115,7 @@ async def install(
         max_spill=manager.max_spill if max_spill is None else max_spill,
         compressor=compressor,
         writers=writers,
+        object_store=object_store,
     )
     old = manager.data
     await _move(old, buffer)

@@ -64,3 +64,9 @@ def directories(default: str) -> list[str]:
     if not given:
         return [default]
     return [os.path.expanduser(path) for path in ([given] if isinstance(given, str) else given)]
+
+
+def object_store() -> str | None:
+    """``overspill.object-store``: the URL of where values go that the disk has no room for."""
+    given = dask.config.get("overspill.object-store", None)
+    return str(given) if given else None

@@ -17,6 +17,7 @@ from distributed.sizeof import safe_sizeof
 from distributed.utils import RateLimiterFilter
 
 from overspill import _native, serialize, settings
+from overspill.ending import close_at_exit
 
 if TYPE_CHECKING:
     from overspill.attached import Attached
@@ -59,7 +60,7 @@ Directories: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[st
 
 
 class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
-    """A mapping that spills the least recently used values to disk past a target.
+    """A mapping that spills the least recently used values to disk past a target, and from there to an object store.
 
     It stands wherever Dask's ``distributed.spill.SpillBuffer`` does: as ``data=`` of ``Worker``, ``Nanny`` and
     ``LocalCluster``, as an instance, a callable, or a (callable, keyword arguments) tuple. Built with
@@ -80,6 +81,7 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         memory limit, or of the memory of this machine or container.
     max_spill:
         Bytes that may be on disk, ``False`` for no limit. Unless given, ``distributed.worker.memory.max-spill``.
+        With an ``object_store`` it bounds the files; values go there before it is reached.
     worker_local_directory:
         A worker's directory; takes the place of ``spill_directory``, unless ``overspill.directories`` does.
     compressor:
@@ -87,6 +89,11 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         numbers. Unless given, the configuration's ``overspill.compressor``, or ``adaptive``.
     writers:
         Threads that spill behind the caller; 0 spills in the caller.
+    object_store:
+        Where values go that the disk has no room for, the least recently used first: ``s3://bucket/prefix``,
+        ``gs://``, ``az://`` or ``file:///directory``, with credentials from the environment as of ``Objects``. They
+        lie under a prefix of this buffer's own, which goes when it is closed. Unless given, the configuration's
+        ``overspill.object-store``; ``False`` for none.
     as_dask:
         Whether to do as Dask where we think better of it: a value that is heavier than the target and cannot be
         serialised is forgotten when that is raised, nothing is evicted past a value that cannot be, and ``pop`` is
@@ -96,6 +103,10 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     ------
     PickleError
         When a value is set that is heavier than the target and cannot be serialised; a ``TypeError``.
+    ValueError
+        From the constructor, when a setting is not understood; the message names it and what was expected.
+    OSError
+        From the constructor, when the directory cannot be written.
     """
 
     def __init__(
@@ -107,6 +118,7 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         *,
         compressor: str | None = None,
         writers: int | None = None,
+        object_store: str | Literal[False] | None = None,
         as_dask: bool = False,
     ) -> None:
         if worker_local_directory is None and target is None and max_spill is None and _in_a_loop():
@@ -121,6 +133,8 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
             max_spill = settings.max_spill()
         if compressor is None:
             compressor = settings.compressor()
+        if object_store is None:
+            object_store = settings.object_store()
         if worker_local_directory is not None:
             spill_directory = settings.directories(worker_local_directory)
         if writers is None:
@@ -130,13 +144,15 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
             directories=_paths(spill_directory),
             target=min(int(target), sys.maxsize),
             max_spill=None if max_spill is False else int(max_spill),
+            object_store=object_store or None,
             compressor=str(compressor or "none"),
             writers=writers,
             forgets=as_dask,
             hooks=_Hooks(),
         )
-        self._fast = _Fast(self)
-        self._slow = _Slow(self)
+        self._has_objects = bool(object_store)
+        if self._has_objects:
+            close_at_exit(self)
         if worker_local_directory is not None:
             from overspill.attached import attach_soon
 
@@ -164,26 +180,26 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     @property
     def fast(self) -> _Fast:
         """The values in memory, for inspection."""
-        return self._fast
+        return _Fast(self)
 
     @property
     def slow(self) -> _Slow:
         """The spilled values, for inspection."""
-        return self._slow
+        return _Slow(self)
 
     @property
     def memory(self) -> _Fast:
         """The same as ``fast``."""
-        return self._fast
+        return _Fast(self)
 
     @property
     def disk(self) -> _Slow:
         """The same as ``slow``."""
-        return self._slow
+        return _Slow(self)
 
     @property
     def _slow_uncached(self) -> _Slow:
-        return self._slow
+        return _Slow(self)
 
     @property
     def logged_pickle_errors(self) -> set[Key]:
@@ -194,6 +210,11 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     def spilled_total(self) -> SpilledSize:
         """What the spilled values weighed in memory, and the bytes of their records on disk."""
         return SpilledSize(*self._sizes()[3:])
+
+    @property
+    def object_store_total(self) -> SpilledSize:
+        """What lies in the object store: of the spilled values those, and of what came back from there the copies."""
+        return SpilledSize(*self._in_objects())
 
     @property
     def cumulative_metrics(self) -> dict[tuple[str, str], float]:
@@ -296,15 +317,15 @@ class _Hooks:
         return raised
 
     @staticmethod
-    def failed(key: Key, error: BaseException, first: bool) -> None:
-        """A spill failed, and the value is still in memory."""
-        if isinstance(error, OSError):
-            if "max_spill" in str(error):
-                logger.warning("Spill file on disk reached capacity; keeping data in memory")
-            else:
-                logger.error("Spill to disk failed; keeping data in memory", exc_info=error)
-        elif first:
-            logger.error("Failed to pickle %r", key, exc_info=error)
+    def failed(key: Key, error: BaseException, pickling: bool, first: bool) -> None:
+        """A value was not spilled, and is still in memory."""
+        if pickling:
+            if first:
+                logger.error("Failed to pickle %r", key, exc_info=error)
+        elif "max_spill" in str(error):
+            logger.warning("Spill file on disk reached capacity; keeping data in memory")
+        else:
+            logger.error("Spill to disk failed; keeping data in memory", exc_info=error)
 
 
 #: What weighs a type; it has no annotations.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from itertools import chain
 from os import PathLike, fspath
 from typing import Any
 
 from overspill import _native
+from overspill.ending import close_at_exit
 
 #: What can be stored: bytes-like objects, and lists or tuples of them, which are joined.
 Storable = Any
@@ -29,6 +31,14 @@ class _Store(_native.Store, MutableMapping[str, Any]):
             del self[key]
         except KeyError:
             pass
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Sets many pairs, which reach storage together where it gains by that.
+
+        Raises the first problem; pairs that come later may be set or not.
+        """
+        pairs = ((key, other[key]) for key in other.keys()) if hasattr(other, "keys") else other
+        self._set_many(chain(pairs, more.items()))
 
     @property
     def stored(self) -> tuple[int, int]:
@@ -133,6 +143,7 @@ class Objects(_Store):
         self._place = url
         self._memmap = memmap
         self._open_objects(url, list((options or {}).items()), compressor, max_bytes)
+        close_at_exit(self)
 
 
 __all__ = ["Files", "Objects", "Segments"]

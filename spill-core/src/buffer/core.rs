@@ -60,11 +60,10 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     #[inline(always)]
     pub(super) fn get(&self, key: &K) -> Result<Option<V>> {
         let mut state = self.open()?;
-        if let Some(value) = state.table.find_used(key, |slot| slot.value.clone()) {
-            state.counts.hits += 1;
-            return Ok(Some(value));
+        match state.hit(key) {
+            Some(value) => Ok(Some(value)),
+            None => self.read(state, key, Reading::Use),
         }
-        self.read(state, key, Reading::Use)
     }
 
     /// The value of `key`, leaving no trace.

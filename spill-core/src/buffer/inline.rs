@@ -20,8 +20,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     #[inline]
     pub(crate) fn try_get(&self, key: &K) -> Result<Attempt<Option<V>>> {
         let mut state = self.core.open()?;
-        if let Some(value) = state.table.find_used(key, |slot| slot.value.clone()) {
-            state.counts.hits += 1;
+        if let Some(value) = state.hit(key) {
             return Ok(Attempt::Done(Some(value)));
         }
         drop(state);

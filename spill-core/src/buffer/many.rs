@@ -111,8 +111,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     fn begin_one(&self, state: &mut State<K, V>, key: &K) -> Part<V> {
-        if let Some(value) = state.table.find_used(key, |slot| slot.value.clone()) {
-            state.counts.hits += 1;
+        if let Some(value) = state.hit(key) {
             return Part::Hit(value);
         }
         match state.look(&self.below, key) {
@@ -168,11 +167,10 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 // used in its turn, so that the order of uses is that of the keys
                 match parts[at] {
                     Part::Hit(_) => {
-                        _ = state.table.find_used(&keys[at], |slot| slot.value.as_ref().map(drop))
+                        _ = state.table.find_used(&keys[at], |slot| slot.value.as_ref());
                     }
                     Part::Later => {
-                        if let Some(value) = state.table.find_used(&keys[at], |slot| slot.value.clone()) {
-                            state.counts.hits += 1;
+                        if let Some(value) = state.hit(&keys[at]) {
                             parts[at] = Part::Hit(value);
                         }
                     }

@@ -102,10 +102,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     /// [`Closed`](crate::ErrorKind::Closed).
     #[inline]
     pub fn get_fast(&self, key: &K) -> Result<Option<V>> {
-        let mut state = self.core.open()?;
-        let value = state.table.find_used(key, |slot| slot.value.clone());
-        state.counts.hits += u64::from(value.is_some());
-        Ok(value)
+        Ok(self.core.open()?.hit(key))
     }
 }
 

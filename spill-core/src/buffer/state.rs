@@ -140,6 +140,15 @@ impl<K: Key, V: Value> State<K, V> {
         self.table.insert(key, Slot::new(slow))
     }
 
+    /// The value of `key` if it is in its slot, as a use.
+    #[inline(always)]
+    pub(super) fn hit(&mut self, key: &K) -> Option<V> {
+        let State { table, counts, .. } = self;
+        let value = table.find_used(key, |slot| slot.value.as_ref())?;
+        counts.hits += 1;
+        Some(value.clone())
+    }
+
     /// Where the value of `key` is. Of one that is [`Spot::Idle`] a flight must begin: it may have got its slot only
     /// here.
     pub(super) fn look<B: Below<K, V>>(&mut self, below: &B, key: &K) -> Spot {

@@ -47,12 +47,15 @@ impl<K: Key, T> Table<K, T> {
         self.index.find(hash, |&i| self.slab[i].as_ref().is_some_and(|entry| entry.key == *key)).copied()
     }
 
-    /// What `look` finds in the item of `key`; if it finds anything, that counts as a use.
+    /// What `look` finds in the item of `key`; if it finds anything, that counts as a use. It is counted before the
+    /// caller touches what was found: a clone may be an atomic instruction on memory far away, and what the
+    /// processor has not begun to fetch by then waits behind it.
     #[inline(always)]
-    pub(crate) fn find_used<R>(&mut self, key: &K, look: impl FnOnce(&T) -> Option<R>) -> Option<R> {
+    pub(crate) fn find_used<R>(&mut self, key: &K, look: impl FnOnce(&T) -> Option<&R>) -> Option<&R> {
         let i = self.find(key)?;
-        let found = look(&self[i].item)?;
-        self.order.touch(i);
+        let Table { slab, order, .. } = self;
+        let found = look(&entry_of(slab, i).item)?;
+        order.touch(i);
         Some(found)
     }
 
@@ -62,7 +65,7 @@ impl<K: Key, T> Table<K, T> {
         let i = self.slab.insert(Some(Entry { key, item }));
         self.order.open(i);
         let Table { index, hasher, slab, .. } = self;
-        index.insert_unique(hash, i, |&i| hasher.hash_one(key_of(slab, i)));
+        index.insert_unique(hash, i, |&i| hasher.hash_one(&entry_of(slab, i).key));
         i
     }
 
@@ -78,7 +81,7 @@ impl<K: Key, T> Table<K, T> {
     }
 
     pub(crate) fn key(&self, i: u32) -> &K {
-        key_of(&self.slab, i)
+        &entry_of(&self.slab, i).key
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &K, &T)> {
@@ -148,9 +151,10 @@ impl<K: Key, T> Table<K, T> {
     }
 }
 
-fn key_of<K, T>(slab: &Slab<Option<Entry<K, T>>>, i: u32) -> &K {
+#[inline]
+fn entry_of<K, T>(slab: &Slab<Option<Entry<K, T>>>, i: u32) -> &Entry<K, T> {
     match &slab[i] {
-        Some(entry) => &entry.key,
+        Some(entry) => entry,
         None => unreachable!("an index outlived its slot"),
     }
 }
@@ -159,10 +163,7 @@ impl<K, T> std::ops::Index<u32> for Table<K, T> {
     type Output = Entry<K, T>;
     #[inline]
     fn index(&self, i: u32) -> &Entry<K, T> {
-        match &self.slab[i] {
-            Some(entry) => entry,
-            None => unreachable!("an index outlived its slot"),
-        }
+        entry_of(&self.slab, i)
     }
 }
 

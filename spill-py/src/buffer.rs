@@ -1,5 +1,6 @@
 //! The buffer as Python sees it: what `overspill.SpillBuffer` is built upon.
 
+use std::borrow::Borrow;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,7 +13,7 @@ use spill_core::{Buffer, BufferBuilder, ManualEvict, MutableMapping, Pool};
 
 use crate::error::raised;
 use crate::fork::Process;
-use crate::key::Key;
+use crate::key::Lookup;
 use crate::names::{Begun, Id, Names, Removed};
 use crate::objects::{Hooks, Objects};
 use crate::store;
@@ -85,8 +86,8 @@ impl NativeBuffer {
     }
 
     /// The key, if the object can be one; no other is ever present.
-    fn known(object: &Bound<'_, PyAny>) -> PyResult<Key> {
-        Key::of(object).map_err(|_| PyKeyError::new_err(object.clone().unbind()))
+    fn known(object: &Bound<'_, PyAny>) -> PyResult<Lookup> {
+        Lookup::of(object).map_err(|_| PyKeyError::new_err(object.clone().unbind()))
     }
 
     fn in_fast(open: &Open, id: Id) -> bool {
@@ -265,7 +266,7 @@ impl NativeBuffer {
     fn __setitem__(&self, object: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let open = self.open()?;
         let py = object.py();
-        let key = Key::of(object)?;
+        let key = Lookup::of(object)?;
         let id = match open.names.begin(&key, address(value)) {
             Begun::Shared(removed) => return open.release(py, removed),
             Begun::New(id) => id,
@@ -313,14 +314,14 @@ impl NativeBuffer {
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let open = self.open()?;
         for (key, _) in open.names.all() {
-            open.release(py, open.names.unlink(&key))?;
+            open.release(py, open.names.unlink(key.borrow()))?;
         }
         Ok(())
     }
 
     fn __contains__(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
         let open = self.open()?;
-        let Ok(key) = Key::of(object) else { return Ok(false) };
+        let Ok(key) = Lookup::of(object) else { return Ok(false) };
         Ok(open.names.id(&key).is_some())
     }
 
@@ -351,7 +352,7 @@ impl NativeBuffer {
     /// Where a key is: `True` in fast memory, `False` in slow memory, `None` nowhere.
     fn _where(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         let open = self.open()?;
-        let Ok(key) = Key::of(object) else { return Ok(None) };
+        let Ok(key) = Lookup::of(object) else { return Ok(None) };
         Ok(open.names.id(&key).map(|id| Self::in_fast(open, id)))
     }
 

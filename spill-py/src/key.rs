@@ -3,6 +3,9 @@
 //! Two keys have the same bytes exactly when Python calls them equal, so `1`, `1.0` and `True` are one key and
 //! `"1"` is another (PARITY B09). A key that is read back is equal to the one given and not the same object.
 
+use std::borrow::Borrow;
+use std::cell::Cell;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyTypeError;
@@ -25,17 +28,58 @@ const NONE: u8 = b'n';
 const TUPLE: u8 = b't';
 
 impl Key {
-    /// The key of `object`, or a `TypeError` when it is of a type that cannot be one.
-    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut bytes = Vec::with_capacity(64);
-        write(object, &mut bytes)?;
-        Ok(Key(bytes.into()))
-    }
-
     /// The object.
     pub(crate) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let mut rest = &*self.0;
         read(py, &mut rest)
+    }
+}
+
+impl From<&[u8]> for Key {
+    fn from(bytes: &[u8]) -> Self {
+        Key(bytes.into())
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The bytes of a key that Python gave, in memory that the thread has for that.
+pub(crate) struct Lookup(Vec<u8>);
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// More than this many bytes are not kept for the next key.
+const LONG_KEY: usize = 4096;
+
+impl Lookup {
+    /// The key of `object`, or a `TypeError` when it is of a type that cannot be one.
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        // taken out, since Python code that is called may look for a key itself
+        let mut lookup = Lookup(SCRATCH.take());
+        lookup.0.clear();
+        write(object, &mut lookup.0)?;
+        Ok(lookup)
+    }
+}
+
+impl Deref for Lookup {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        if self.0.capacity() <= LONG_KEY {
+            SCRATCH.set(std::mem::take(&mut self.0));
+        }
     }
 }
 

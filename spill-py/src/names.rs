@@ -1,19 +1,33 @@
 //! Names of values: which key means which value, so that one object under several keys is one value.
 //!
 //! Each value that comes in gets a number, under which the buffer and storage hold it; a key is a name of it.
-//! Setting a key to an object that is in fast memory already gives that object one more name. A number is never
-//! used twice, so what is said of one value is never taken for another.
+//! Setting a key to an object that is in fast memory already gives that object one more name. A number is not used
+//! again, so what is said of one value is never taken for another.
 //!
 //! A key changes hands in one moment, under the lock here, before or after which the buffer is called and never
 //! during it. So a reader sees the old value or the new one; one who finds a value gone asks again.
 
+use std::hash::{Hash, Hasher};
+
 use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 use parking_lot::Mutex;
 
 use crate::key::Key;
 
-/// The number of a value.
-pub(crate) type Id = u64;
+/// The number of a value: a slot, and how often it was used before. It has what it needs to be found without a
+/// search, and is not used again before 2^32 other values were in the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Id {
+    slot: u32,
+    generation: u32,
+}
+
+impl Hash for Id {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.generation) << 32 | u64::from(self.slot));
+    }
+}
 
 /// All names of one buffer.
 #[derive(Default)]
@@ -21,22 +35,34 @@ pub(crate) struct Names(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    last: Id,
     ids: HashMap<Key, Id>,
-    named: HashMap<Id, Named>,
-    /// Where objects in fast memory are, and the numbers of their values.
+    slots: Vec<Slot>,
+    /// Slots without a value: the one used last is the next, since it is in the processor's cache.
+    free: Vec<u32>,
+    /// How many values came.
+    came: u64,
+    /// Values by where their objects are. What is not so any more is cleared away once in a while.
     objects: HashMap<usize, Id>,
 }
 
 /// What is known of a value.
-struct Named {
-    /// Some key that names it, or will.
-    key: Key,
-    /// How many do.
-    count: usize,
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    /// Whether there is one.
+    used: bool,
     /// That it could not be serialised has been said.
     reported: bool,
+    /// How many keys name it.
+    count: usize,
+    /// Which it is in the order in which they came.
+    place: u64,
+    /// Where its object is, or 0 unless that is in fast memory.
+    address: usize,
 }
+
+/// So many objects that are gone may be known at least.
+const GONE: usize = 64;
 
 /// What setting a key begins with.
 pub(crate) enum Begun {
@@ -58,56 +84,108 @@ pub(crate) enum Removed {
 }
 
 impl State {
+    fn add(&mut self, address: usize) -> Id {
+        self.came += 1;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            // 2^32 values would take hundreds of gigabytes for what is known of them alone
+            (self.slots.len() - 1) as u32
+        });
+        let at = &mut self.slots[slot as usize];
+        *at = Slot { generation: at.generation, used: true, place: self.came, ..Slot::default() };
+        let id = Id { slot, generation: at.generation };
+        self.arrived(id, address);
+        id
+    }
+
+    fn arrived(&mut self, id: Id, address: usize) {
+        let Some(slot) = self.slot_mut(id) else { return };
+        slot.address = address;
+        self.objects.insert(address, id);
+        let values = self.slots.len() - self.free.len();
+        if self.objects.len() > 2 * values + GONE {
+            let slots = &self.slots;
+            self.objects.retain(|address, id| is_at(slots, *id, *address));
+        }
+    }
+
+    /// The value whose object is there.
+    fn at(&self, address: usize) -> Option<Id> {
+        self.objects.get(&address).copied().filter(|id| is_at(&self.slots, *id, address))
+    }
+
+    fn slot(&self, id: Id) -> Option<&Slot> {
+        self.slots.get(id.slot as usize).filter(|slot| slot.used && slot.generation == id.generation)
+    }
+
+    fn slot_mut(&mut self, id: Id) -> Option<&mut Slot> {
+        self.slots.get_mut(id.slot as usize).filter(|slot| slot.used && slot.generation == id.generation)
+    }
+
+    fn forget(&mut self, id: Id) {
+        if let Some(slot) = self.slot_mut(id) {
+            *slot = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };
+            self.free.push(id.slot);
+        }
+    }
+
     fn unname(&mut self, id: Id) -> Removed {
-        let Some(named) = self.named.get_mut(&id) else { return Removed::Nothing };
-        named.count = named.count.saturating_sub(1);
-        if named.count > 0 {
+        let Some(slot) = self.slot_mut(id) else { return Removed::Nothing };
+        slot.count = slot.count.saturating_sub(1);
+        if slot.count > 0 {
             return Removed::Kept;
         }
-        self.named.remove(&id);
+        self.forget(id);
         Removed::Value(id)
     }
 
-    fn link(&mut self, key: &Key, id: Id) -> Removed {
-        if let Some(named) = self.named.get_mut(&id) {
-            named.count += 1;
+    fn link(&mut self, key: &[u8], id: Id) -> Removed {
+        if let Some(slot) = self.slot_mut(id) {
+            slot.count += 1;
         }
-        match self.ids.insert(key.clone(), id) {
-            Some(old) => self.unname(old),
-            None => Removed::Nothing,
+        match self.ids.entry_ref(key) {
+            EntryRef::Occupied(mut entry) => {
+                let old = entry.insert(id);
+                self.unname(old)
+            }
+            EntryRef::Vacant(entry) => {
+                entry.insert_with_key(Key::from(key), id);
+                Removed::Nothing
+            }
         }
     }
 }
 
+fn is_at(slots: &[Slot], id: Id, address: usize) -> bool {
+    let slot = slots.get(id.slot as usize);
+    slot.is_some_and(|slot| slot.used && slot.generation == id.generation && slot.address == address)
+}
+
 impl Names {
     /// Begins to set `key` to the object at `address`.
-    pub(crate) fn begin(&self, key: &Key, address: usize) -> Begun {
+    pub(crate) fn begin(&self, key: &[u8], address: usize) -> Begun {
         let mut state = self.0.lock();
-        if let Some(&id) = state.objects.get(&address)
-            && state.named.get(&id).is_some_and(|named| named.count > 0)
+        if let Some(id) = state.at(address)
+            && state.slot(id).is_some_and(|slot| slot.count > 0)
             && state.ids.get(key) != Some(&id)
         {
             return Begun::Shared(state.link(key, id));
         }
-        state.last += 1;
-        let id = state.last;
-        state.named.insert(id, Named { key: key.clone(), count: 0, reported: false });
-        state.objects.insert(address, id);
-        Begun::New(id)
+        Begun::New(state.add(address))
     }
 
     /// The value `id` is in the buffer: `key` names it from now on.
-    pub(crate) fn link(&self, key: &Key, id: Id) -> Removed {
+    pub(crate) fn link(&self, key: &[u8], id: Id) -> Removed {
         self.0.lock().link(key, id)
     }
 
     /// The value `id`, which no key names yet, did not get into the buffer.
     pub(crate) fn give_up(&self, id: Id) {
-        self.0.lock().named.remove(&id);
+        self.0.lock().forget(id);
     }
 
     /// Takes `key` away.
-    pub(crate) fn unlink(&self, key: &Key) -> Removed {
+    pub(crate) fn unlink(&self, key: &[u8]) -> Removed {
         let mut state = self.0.lock();
         match state.ids.remove(key) {
             Some(id) => state.unname(id),
@@ -116,7 +194,7 @@ impl Names {
     }
 
     /// Takes `key` away if it names the value `id` still.
-    pub(crate) fn unlink_from(&self, key: &Key, id: Id) -> Removed {
+    pub(crate) fn unlink_from(&self, key: &[u8], id: Id) -> Removed {
         let mut state = self.0.lock();
         if state.ids.get(key) != Some(&id) {
             return Removed::Nothing;
@@ -127,7 +205,7 @@ impl Names {
 
     /// The number of the value of `key`.
     #[inline]
-    pub(crate) fn id(&self, key: &Key) -> Option<Id> {
+    pub(crate) fn id(&self, key: &[u8]) -> Option<Id> {
         self.0.lock().ids.get(key).copied()
     }
 
@@ -138,40 +216,44 @@ impl Names {
 
     /// All keys with the numbers of their values, in the order in which the values came.
     pub(crate) fn all(&self) -> Vec<(Key, Id)> {
-        let mut all: Vec<_> = self.0.lock().ids.iter().map(|(key, id)| (key.clone(), *id)).collect();
-        all.sort_unstable_by_key(|(_, id)| *id);
-        all
+        let state = self.0.lock();
+        let place = |id: Id| state.slot(id).map_or(0, |slot| slot.place);
+        let mut all: Vec<_> = state.ids.iter().map(|(key, id)| (place(*id), key.clone(), *id)).collect();
+        drop(state);
+        all.sort_unstable_by_key(|(place, ..)| *place);
+        all.into_iter().map(|(_, key, id)| (key, id)).collect()
     }
 
     /// A key of the value `id`, and whether no failure to serialise it was reported before; `pickling`: one is now.
+    /// Looks at all keys.
     pub(crate) fn report(&self, id: Id, pickling: bool) -> Option<(Key, bool)> {
         let mut state = self.0.lock();
-        let named = state.named.get_mut(&id)?;
-        let first = !named.reported;
-        named.reported |= pickling;
-        Some((named.key.clone(), first))
+        // one that no key names yet will fail again
+        let (key, _) = state.ids.iter().find(|(_, named)| **named == id)?;
+        let key = key.clone();
+        let slot = state.slot_mut(id)?;
+        let first = !slot.reported;
+        slot.reported |= pickling;
+        Some((key, first))
     }
 
     /// The keys whose failure to be serialised has been reported.
     pub(crate) fn reported(&self) -> Vec<Key> {
         let state = self.0.lock();
-        let reported = |id: &Id| state.named.get(id).is_some_and(|named| named.reported);
-        state.ids.iter().filter(|(_, id)| reported(id)).map(|(key, _)| key.clone()).collect()
+        let reported = |id: Id| state.slot(id).is_some_and(|slot| slot.reported);
+        state.ids.iter().filter(|(_, id)| reported(**id)).map(|(key, _)| key.clone()).collect()
     }
 
     /// The object of the value `id` is in fast memory, at `address`.
     pub(crate) fn arrived(&self, id: Id, address: usize) {
-        let mut state = self.0.lock();
-        if state.named.contains_key(&id) {
-            state.objects.insert(address, id);
-        }
+        self.0.lock().arrived(id, address);
     }
 
     /// The object of the value `id` is about to leave.
     pub(crate) fn left(&self, id: Id, address: usize) {
         let mut state = self.0.lock();
-        if state.objects.get(&address) == Some(&id) {
-            state.objects.remove(&address);
+        if let Some(slot) = state.slot_mut(id).filter(|slot| slot.address == address) {
+            slot.address = 0;
         }
     }
 }

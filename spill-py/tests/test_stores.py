@@ -88,7 +88,9 @@ def test_compressed_values_come_back(tmp_path, compressor):
         store["a"] = value
         assert store["a"] == value
         _, disk = store.stored
-        assert disk < 10_000 if compressor != "none" else disk >= 100_000
+        # an adaptive one may find that writing is faster
+        least, most = {"none": (100_000, 101_000), "adaptive": (0, 101_000)}.get(compressor, (0, 10_000))
+        assert least <= disk < most
 
 
 def test_files_are_there_again_and_segments_are_not(tmp_path):

@@ -1,7 +1,9 @@
 //! `Adaptive`: chooses for each frame by what frames like it cost so far, and by what storage costs now.
 
+mod experience;
 mod model;
 mod sample;
+mod storage;
 
 use std::sync::Arc;
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use spill_core::{Clock, Pool};
 
+use super::experience::{Case, Experience, Figures, Step, Trial};
 use super::sample::{self, Sample};
+use super::storage::Storage;
 use crate::blocks::Desk;
 use crate::compressor::Compressor;
 use crate::shuffle::Width;
@@ -24,46 +26,10 @@ const SMALL: usize = 32 << 10;
 const QUIET_AFTER: u32 = 16;
 const LOOK_AT: u32 = 8;
 
-/// The piece of a frame that an unknown class is tried with, in bytes.
+/// The piece of a frame that a setting is tried on, in bytes, and the part of it that goes before, so that contexts
+/// are made and memory is faulted in.
 const PIECE: usize = 64 << 10;
-
-/// The settings that an unknown class is tried with: the first of the ladder.
-const TRIED_AT_FIRST: usize = 2;
-
-/// The share of the time that goes to trying other settings than the best.
-const BUDGET: f64 = 1.0 / 64.0;
-
-/// A trial takes at least this share of what the frame costs out of the budget, also one that promises to pay.
-const LEAST_FEE: f64 = 1.0 / 8.0;
-
-/// Settings known to cost more than this many times the best, in time or in room, are not tried again, until storage changes or
-/// that knowledge is old: each frame fades it by this factor, since the processor may be less busy by now.
-const HOPELESS: f64 = 3.0;
-const FADING: f64 = 0.998;
-
-/// A frame is compressed when that is expected to take less than this share of the time to store it as it is:
-/// what is nearly even is better left alone, since reading it back costs time as well.
-const WORTH_IT: f64 = 0.9;
-
-/// What the next setting of a ladder is guessed to be before it was tried: so many times slower, and with this
-/// share of the result.
-const NEXT_SLOWER: f64 = 2.0;
-const NEXT_SMALLER: f64 = 0.9;
-
-/// The weight of a new figure in a mean of them; more for a time that is shorter, since whatever disturbs a
-/// measurement makes it longer.
-const NEWS: f64 = 0.25;
-const GOOD_NEWS: f64 = 0.5;
-
-/// A figure beyond so many times the mean is cut to it: a thread that had to wait for a core says nothing of
-/// the compressor.
-const OUTLIER: f64 = 2.0;
-
-/// Storage is remembered over about this many stored bytes.
-const MEMORY: f64 = (16 << 20) as f64;
-
-/// What storage is taken to cost before it was used: a nanosecond a byte is 1 GB/s.
-const FIRST_GUESS: f64 = 1.0;
+const WARM_UP: usize = PIECE / 4;
 
 /// Frames that look alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,15 +56,6 @@ pub(crate) struct Arm {
     trial: Option<Trial>,
 }
 
-/// What it means for the budget that an arm is not the best.
-#[derive(Clone, Copy, Debug)]
-struct Trial {
-    /// Nanoseconds that the best would have cost.
-    best: f64,
-    /// Nanoseconds taken out of the budget for this.
-    fee: f64,
-}
-
 impl Arm {
     /// Its place in the ladder.
     pub(crate) fn rung(&self) -> usize {
@@ -111,53 +68,9 @@ impl Arm {
     }
 }
 
-/// What one setting does with the frames of a class.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    /// Nanoseconds for a byte.
-    nanos: f64,
-    /// Stored bytes for a byte.
-    share: f64,
-    /// Whether whole frames said so, and not only a piece of one.
-    whole: bool,
-    /// How much of it is still believed when trials are chosen: 1 when it was just seen.
-    faith: f64,
-}
-
-#[derive(Debug)]
-struct Experience {
-    arms: Vec<Option<Known>>,
-    /// Nanoseconds that may be lost on trials; below zero after one that lost more than was expected.
-    credit: f64,
-    /// The arm that is next to be considered for a trial.
-    turn: usize,
-}
-
-/// Nanoseconds for a byte, over the last bytes.
-#[derive(Debug, Default)]
-struct Rate {
-    bytes: f64,
-    nanos: f64,
-}
-
-impl Rate {
-    fn add(&mut self, bytes: u64, time: Duration) {
-        self.bytes += bytes as f64;
-        self.nanos += time.as_nanos() as f64;
-        while self.bytes > MEMORY {
-            self.bytes /= 2.0;
-            self.nanos /= 2.0;
-        }
-    }
-
-    fn per_byte(&self) -> f64 {
-        if self.bytes > 0.0 { self.nanos / self.bytes } else { FIRST_GUESS }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Learned {
-    storage: Rate,
+    storage: Storage,
     classes: BTreeMap<Class, Experience>,
 }
 
@@ -185,37 +98,52 @@ impl Model {
         }
         let sample = sample::look(frame);
         let class = Class::of(sample, frame.len());
+        let step = self.choose(frame, class, ladder, pool, clock);
+        self.saw(frame.len(), step.is_none());
+        step.map(|(index, trial)| Arm { class, index, trial })
+    }
+
+    /// The best setting for `frame` or one that is to be tried on it, after settings were tried on a piece of it.
+    fn choose(
+        &self,
+        frame: &[u8],
+        class: Class,
+        ladder: &[Arc<dyn Compressor>],
+        pool: &Pool,
+        clock: &dyn Clock,
+    ) -> Option<(usize, Option<Trial>)> {
+        let (piece, mut desk) = (piece_of(frame), None);
         let mut learned = self.learned.lock();
-        if !learned.classes.contains_key(&class) {
-            drop(learned);
-            let tried = try_out(frame, class.width, ladder, pool, clock);
-            learned = self.learned.lock();
-            let experience = || Experience { arms: tried, credit: 0.0, turn: 0 };
-            learned.classes.entry(class).or_insert_with(experience);
-        }
         let storage = learned.storage.per_byte();
-        let chosen = learned.classes.get_mut(&class)?.choose(frame.len(), storage);
-        drop(learned);
-        self.saw(frame.len(), chosen.is_none());
-        chosen.map(|(index, trial)| Arm { class, index, trial })
+        let case = Case { len: frame.len() as f64, piece: piece.len() as f64, storage };
+        let is_shuffled = class.width != Width::One;
+        let new = || Experience::new(ladder.len(), is_shuffled, class.bits, case);
+        learned.classes.entry(class).or_insert_with(new).meet(case);
+        loop {
+            let index = match learned.classes.get_mut(&class)?.next(case) {
+                Step::Plain => return None,
+                Step::Take(index, trial) => return Some((index, trial)),
+                Step::Try(index) => index,
+            };
+            drop(learned);
+            let desk = desk.get_or_insert_with(|| Desk::new(pool));
+            let arm = Arm { class, index, trial: None };
+            let begun = clock.now();
+            let seen = try_out(piece, &*ladder[arm.rung()], arm.width(), desk, clock);
+            let spent = nanos(clock.now().saturating_sub(begun));
+            learned = self.learned.lock();
+            learned.classes.get_mut(&class)?.tried(index, seen, spent);
+        }
     }
 
     /// Learns that `arm` made `stored` of `bytes` in `time`.
     pub(crate) fn learn(&self, arm: &Arm, bytes: usize, stored: usize, time: Duration) {
-        let seen = Known {
-            nanos: time.as_nanos() as f64 / bytes.max(1) as f64,
-            share: stored as f64 / bytes.max(1) as f64,
-            whole: true,
-            faith: 1.0,
-        };
+        let len = bytes.max(1) as f64;
+        let seen = Figures { nanos: nanos(time) / len, share: stored as f64 / len };
         let mut learned = self.learned.lock();
         let storage = learned.storage.per_byte();
-        let Some(experience) = learned.classes.get_mut(&arm.class) else { return };
-        if let Some(trial) = arm.trial {
-            experience.credit += trial.fee - fee(seen.cost(bytes as f64, storage), trial.best);
-        }
-        if let Some(known) = experience.arms.get_mut(arm.index) {
-            *known = Some(known.filter(|known| known.whole).map_or(seen, |known| known.and(seen)));
+        if let Some(experience) = learned.classes.get_mut(&arm.class) {
+            experience.learn(arm.index, arm.trial, seen, len, storage);
         }
     }
 
@@ -245,131 +173,33 @@ impl Model {
     }
 }
 
-impl Known {
-    fn and(self, seen: Known) -> Known {
-        let nanos = seen.nanos.min(self.nanos * OUTLIER);
-        let weight = if nanos < self.nanos { GOOD_NEWS } else { NEWS };
-        Known {
-            nanos: self.nanos + weight * (nanos - self.nanos),
-            share: self.share + NEWS * (seen.share - self.share),
-            whole: true,
-            faith: 1.0,
-        }
-    }
-
-    /// Nanoseconds to compress and write `len` bytes.
-    fn cost(&self, len: f64, storage: f64) -> f64 {
-        len * (self.nanos + self.share * storage)
-    }
-}
-
-impl Experience {
-    /// The arm for a frame of `len` bytes where storage takes `storage` nanoseconds for a byte; `None` to store
-    /// it as it is.
-    fn choose(&mut self, len: usize, storage: f64) -> Option<(usize, Option<Trial>)> {
-        let len = len as f64;
-        let plain = len * storage;
-        let mut best = (None, WORTH_IT * plain);
-        for (index, known) in self.arms.iter().enumerate() {
-            let cost = known.map_or(f64::INFINITY, |known| known.cost(len, storage));
-            if cost < best.1 {
-                best = (Some(index), cost);
-            }
-        }
-        if best.0.is_none() {
-            best.1 = plain;
-        }
-        self.credit = (self.credit + BUDGET * best.1).min(HOPELESS * best.1);
-        let trial = self.trial(best, len, storage);
-        trial.map(|(index, trial)| (index, Some(trial))).or(best.0.map(|index| (index, None)))
-    }
-
-    /// The arm to try instead of the best, when one is due that the credit allows.
-    fn trial(&mut self, best: (Option<usize>, f64), len: f64, storage: f64) -> Option<(usize, Trial)> {
-        let count = self.arms.len();
-        let best_known = best.0.and_then(|index| self.arms[index]);
-        let best_room = best_known.map_or(1.0, |known| known.share);
-        for step in 0..count {
-            let index = (self.turn + step) % count;
-            if best.0 == Some(index) {
-                continue;
-            }
-            let guess = self.arms[index].or_else(|| self.guess(index));
-            let Some(cost) = guess.map(|guess| guess.cost(len, storage)) else { continue };
-            // What was never tried must promise to pay; what was, not to be far off.
-            let tried = &mut self.arms[index];
-            let limit = if tried.is_some() { HOPELESS } else { 1.0 };
-            let faith = tried.map_or(1.0, |known| known.faith);
-            let room = tried.map_or(0.0, |known| known.share);
-            if cost * faith > limit * best.1 || room * faith > HOPELESS * best_room {
-                if let Some(known) = tried {
-                    known.faith *= FADING;
-                }
-                continue;
-            }
-            let fee = fee(cost, best.1);
-            // For what is only tried because the knowledge of it is old, a debt may be made.
-            if fee.min(HOPELESS * best.1) > self.credit {
-                return None;
-            }
-            self.credit -= fee;
-            self.turn = (index + 1) % count;
-            return Some((index, Trial { best: best.1, fee }));
-        }
-        None
-    }
-
-    /// What an untried arm would do, told from the one before it on the ladder.
-    fn guess(&self, index: usize) -> Option<Known> {
-        let before = (*self.arms.get(index.checked_sub(2)?)?)?;
-        Some(Known {
-            nanos: before.nanos * NEXT_SLOWER,
-            share: before.share * NEXT_SMALLER,
-            whole: false,
-            faith: 1.0,
-        })
-    }
-}
-
-/// What a trial that costs so much takes out of the budget, where the best costs `best`.
-fn fee(cost: f64, best: f64) -> f64 {
-    (cost - best).max(LEAST_FEE * best)
-}
-
-/// Compresses a piece of `frame` by the first settings, shuffled and not. A setting that fails stays unknown.
-fn try_out(
-    frame: &[u8],
-    width: Width,
-    ladder: &[Arc<dyn Compressor>],
-    pool: &Pool,
-    clock: &dyn Clock,
-) -> Vec<Option<Known>> {
+/// The middle of `frame`.
+fn piece_of(frame: &[u8]) -> &[u8] {
     let start = frame.len().saturating_sub(PIECE) / 2 / 16 * 16;
-    let piece = &frame[start..frame.len().min(start + PIECE)];
-    let mut arms = vec![None; 2 * ladder.len()];
-    let mut desk = Desk::new(pool);
-    for (index, arm) in arms.iter_mut().enumerate().take(2 * TRIED_AT_FIRST) {
-        let shuffled = index % 2 == 1;
-        if shuffled && width == Width::One {
-            continue;
-        }
-        let width = if shuffled { width } else { Width::One };
-        let compressor = &*ladder[index / 2];
-        // The first call makes contexts and faults memory in.
-        if desk.compress(compressor, width, &piece[..piece.len() / 8]).is_err() {
-            continue;
-        }
+    &frame[start..frame.len().min(start + PIECE)]
+}
+
+/// What compressing `piece` gives; `None` when it fails.
+fn try_out(
+    piece: &[u8],
+    compressor: &dyn Compressor,
+    width: Width,
+    desk: &mut Desk<'_>,
+    clock: &dyn Clock,
+) -> Option<Figures> {
+    let mut compress = |part: &[u8]| {
         let begun = clock.now();
-        if let Ok(made) = desk.compress(compressor, width, piece) {
-            let stored = made.map_or(piece.len(), <[u8]>::len);
-            let time = clock.now().saturating_sub(begun);
-            *arm = Some(Known {
-                nanos: time.as_nanos() as f64 / piece.len() as f64,
-                share: stored as f64 / piece.len() as f64,
-                whole: false,
-                faith: 1.0,
-            });
-        }
-    }
-    arms
+        let stored = desk.compress(compressor, width, part).ok()?.map_or(part.len(), <[u8]>::len);
+        let time = nanos(clock.now().saturating_sub(begun));
+        let len = part.len() as f64;
+        Some(Figures { nanos: time / len, share: stored as f64 / len })
+    };
+    let warm = compress(&piece[..piece.len().min(WARM_UP)])?;
+    let seen = compress(piece)?;
+    // Of two times the shorter: in the other, the thread may have waited for a core.
+    Some(Figures { nanos: seen.nanos.min(warm.nanos), ..seen })
+}
+
+fn nanos(time: Duration) -> f64 {
+    time.as_nanos() as f64
 }

@@ -1,0 +1,279 @@
+//! What is known of one class of frames, and the choice that follows from it.
+
+/// What is nearly as fast and smaller is better: each halving of the room is worth so much of the time (as an
+/// exponent of the share), up to this much in all.
+const ROOM: f64 = 0.1;
+const NEARLY: f64 = 1.04;
+
+/// The share of the time that goes to trying other settings than the best, and the share of the first frame's time
+/// that may go to it at once.
+const BUDGET: f64 = 1.0 / 64.0;
+const AT_FIRST: f64 = 1.0 / 4.0;
+
+/// A trial on a whole frame takes at least this share of what the frame costs out of the budget, also one that promises
+/// to pay.
+const LEAST_FEE: f64 = 1.0 / 8.0;
+
+/// Each frame fades what is known of a setting by this factor, since the processor may be less busy by now. It is tried
+/// again when the faded figure is below the best's and it has faded so far at least.
+const FADING: f64 = 0.998;
+const FADED: f64 = 0.97;
+
+/// What is not further off than this, in time and in room, is tried on whole frames, which are stored. A piece may shrink
+/// less than they do, by the second factor; so that is done once with all that is not further off in time.
+const CLOSE: f64 = 1.25;
+const PIECE: f64 = 0.87;
+
+/// What an untried setting may do at best beside the one before it on the ladder, in time and in room; what it will
+/// probably take; and what it may do at best beside the same setting with or without shuffle.
+const HOPED_TIME: f64 = 0.9;
+const HOPED_ROOM: f64 = 0.5;
+const PROBABLE_TIME: f64 = 2.0;
+const HOPED_OF_SHUFFLE: f64 = 0.4;
+
+/// The weight of a new figure in a mean of them; more for a time that is shorter, since whatever disturbs a
+/// measurement makes it longer.
+const NEWS: f64 = 0.25;
+const GOOD_NEWS: f64 = 0.5;
+
+/// A figure beyond so many times the mean is cut to it: a thread that had to wait for a core says nothing of
+/// the compressor.
+const OUTLIER: f64 = 2.0;
+
+/// What one setting does with the frames of a class.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figures {
+    /// Nanoseconds for a byte.
+    pub(super) nanos: f64,
+    /// Stored bytes for a byte.
+    pub(super) share: f64,
+}
+
+impl Figures {
+    /// Nanoseconds to compress and write a byte.
+    fn cost(self, storage: f64) -> f64 {
+        self.nanos + self.share * storage
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    figures: Figures,
+    /// Whether whole frames said so, and not only a piece of one.
+    whole: bool,
+    /// How much of it is still believed when trials are chosen: 1 when it was just seen.
+    faith: f64,
+}
+
+impl Known {
+    fn new(figures: Figures, whole: bool) -> Self {
+        Known { figures, whole, faith: 1.0 }
+    }
+
+    /// After a whole frame.
+    fn and(self, seen: Figures) -> Self {
+        let old = self.figures;
+        let nanos = seen.nanos.min(old.nanos * OUTLIER);
+        let weight = if nanos < old.nanos { GOOD_NEWS } else { NEWS };
+        let share = if self.whole { old.share + NEWS * (seen.share - old.share) } else { seen.share };
+        Known::new(Figures { nanos: old.nanos + weight * (nanos - old.nanos), share }, true)
+    }
+
+    /// After a piece, which is measured with more care and shrinks less.
+    fn and_piece(self, seen: Figures) -> Self {
+        let old = self.figures;
+        let share = if self.whole { old.share.min(seen.share) } else { seen.share };
+        Known::new(Figures { nanos: seen.nanos.min(old.nanos * OUTLIER), share }, self.whole)
+    }
+
+    /// Whether a whole frame may be stored so, to try it, where `best` is what is stored else.
+    fn is_close(self, best: Figures, storage: f64) -> bool {
+        let Figures { nanos: _, share } = self.figures;
+        share < 1.0
+            && (!self.whole || share < CLOSE * best.share)
+            && self.figures.cost(storage) < CLOSE * best.cost(storage)
+    }
+}
+
+/// What to do next with a frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Store it as it is.
+    Plain,
+    /// Compress it so.
+    Take(usize, Option<Trial>),
+    /// Compress a piece of it so, tell [`Experience::tried`], and ask again.
+    Try(usize),
+}
+
+/// What it means for the budget that a whole frame is compressed by another setting than the best.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Trial {
+    /// Nanoseconds that the best would have cost.
+    best: f64,
+    /// Nanoseconds taken out of the budget for this.
+    fee: f64,
+}
+
+/// The frame to choose for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case {
+    /// Bytes of it, and of the piece that settings are tried on.
+    pub(super) len: f64,
+    pub(super) piece: f64,
+    /// Nanoseconds that storage takes for a byte.
+    pub(super) storage: f64,
+}
+
+/// Each setting of the ladder has two places here: as it is, and shuffled.
+#[derive(Debug)]
+pub(super) struct Experience {
+    arms: Vec<Option<Known>>,
+    is_shuffled: bool,
+    /// The least share that may be hoped for where nothing repeats.
+    entropy: f64,
+    /// Nanoseconds that may be lost on trials; below zero after one that lost more than was expected.
+    credit: f64,
+}
+
+impl Experience {
+    /// Of a class of which nothing is known but how many `bits` a byte of it holds, and whether it `is_shuffled`; `case` is
+    /// its first frame.
+    pub(super) fn new(rungs: usize, is_shuffled: bool, bits: u8, case: Case) -> Self {
+        let credit = AT_FIRST * case.len * case.storage;
+        Experience { arms: vec![None; 2 * rungs], is_shuffled, entropy: f64::from(bits) / 8.0, credit }
+    }
+
+    /// One more frame came.
+    pub(super) fn meet(&mut self, case: Case) {
+        let best = case.len * self.best(case.storage).1.cost(case.storage);
+        self.credit = (self.credit + BUDGET * best).min(best.max(self.credit));
+        self.arms.iter_mut().flatten().for_each(|known| known.faith *= FADING);
+    }
+
+    pub(super) fn next(&mut self, case: Case) -> Step {
+        let (best, figures) = self.best(case.storage);
+        let trial = self.trial(best, figures, case);
+        trial.unwrap_or_else(|| best.map_or(Step::Plain, |index| Step::Take(index, None)))
+    }
+
+    /// A piece was compressed by `index`, which took `spent` nanoseconds in all; without figures when that failed.
+    pub(super) fn tried(&mut self, index: usize, seen: Option<Figures>, spent: f64) {
+        self.credit -= spent;
+        let now = match (seen, self.arms[index]) {
+            (Some(seen), Some(known)) => known.and_piece(seen),
+            (Some(seen), None) => Known::new(seen, false),
+            (None, _) => Known::new(Figures { nanos: f64::INFINITY, share: 1.0 }, false),
+        };
+        self.know(index, now);
+    }
+
+    /// A whole frame of `len` bytes was compressed by `index`.
+    pub(super) fn learn(
+        &mut self,
+        index: usize,
+        trial: Option<Trial>,
+        seen: Figures,
+        len: f64,
+        storage: f64,
+    ) {
+        if let Some(trial) = trial {
+            self.credit += trial.fee - fee(len * seen.cost(storage), trial.best);
+        }
+        let now = self.arms[index].map_or(Known::new(seen, true), |known| known.and(seen));
+        self.know(index, now);
+    }
+
+    /// Knows this of `index` from now on. All settings share the processor: those that were seen before this one are held
+    /// to have changed as much, and one that was tried after long speaks for them, so that each need not be.
+    fn know(&mut self, index: usize, now: Known) {
+        let change = |old: &Known| (now.figures.nanos / old.figures.nanos).min(OUTLIER);
+        // Neither time is that of a failure, or none at all.
+        if let Some(old) =
+            self.arms[index].filter(|old| change(old).is_normal() && now.figures.nanos.is_finite())
+        {
+            let change = change(&old);
+            for known in self.arms.iter_mut().flatten().filter(|known| known.faith <= old.faith) {
+                known.figures.nanos *= change;
+                known.faith = if old.faith < FADED { old.faith } else { known.faith };
+            }
+        }
+        self.arms[index] = Some(now);
+    }
+
+    /// The best setting, `None` for storing as it is.
+    fn best(&self, storage: f64) -> (Option<usize>, Figures) {
+        let plain = Figures { nanos: 0.0, share: 1.0 };
+        let known = || {
+            let arms = self
+                .arms
+                .iter()
+                .enumerate()
+                .filter_map(|(index, known)| Some((Some(index), (*known)?.figures)));
+            arms.filter(|(_, figures)| figures.share < 1.0).chain([(None, plain)])
+        };
+        let least = known().map(|(_, figures)| figures.cost(storage)).fold(f64::INFINITY, f64::min);
+        let nearly = known().filter(|(_, figures)| figures.cost(storage) <= least * NEARLY);
+        let weighed = |figures: Figures| figures.cost(storage) * figures.share.powf(ROOM);
+        nearly.min_by(|a, b| weighed(a.1).total_cmp(&weighed(b.1))).unwrap_or((None, plain))
+    }
+
+    /// What to try instead of the best: the cheapest trial of what may be better, when it is not too dear for the credit.
+    fn trial(&mut self, best: Option<usize>, figures: Figures, case: Case) -> Option<Step> {
+        let cost = figures.cost(case.storage);
+        let others = (0..self.arms.len()).filter(|index| best != Some(*index));
+        let hopeful =
+            others.filter(|index| self.hope(*index, figures, case.storage).is_some_and(|hope| hope < cost));
+        let with_fees = hopeful.map(|index| {
+            let close = self.arms[index].filter(|known| known.is_close(figures, case.storage));
+            let fee = match close {
+                Some(known) => fee(case.len * known.figures.cost(case.storage), case.len * cost),
+                None => case.piece * self.probable_nanos(index),
+            };
+            (index, close.is_some(), fee)
+        });
+        let (index, is_close, fee) = with_fees.min_by(|a, b| a.2.total_cmp(&b.2))?;
+        // For what costs more than a frame, a debt may be made.
+        if fee.min(case.len * cost) > self.credit {
+            return None;
+        }
+        if !is_close {
+            return Some(Step::Try(index));
+        }
+        self.credit -= fee;
+        Some(Step::Take(index, Some(Trial { best: case.len * cost, fee })))
+    }
+
+    /// The least that a setting may cost for a byte, beside what the best does; `None` when it need not be considered.
+    fn hope(&self, index: usize, best: Figures, storage: f64) -> Option<f64> {
+        if index % 2 == 1 && !self.is_shuffled {
+            return None;
+        }
+        if let Some(known) = self.arms[index] {
+            let only_a_piece = !known.whole && known.is_close(best, storage);
+            let hope = known.figures.cost(storage) * known.faith * if only_a_piece { PIECE } else { 1.0 };
+            return (only_a_piece || known.faith < FADED).then_some(hope);
+        }
+        if let Some(below) = index.checked_sub(2) {
+            let Figures { nanos, share } = self.arms[below]?.figures;
+            let share = if share < 1.0 { share * HOPED_ROOM } else { self.entropy.max(HOPED_ROOM) };
+            return Some(Figures { nanos: nanos * HOPED_TIME, share }.cost(storage));
+        }
+        // Shuffled goes first.
+        match self.arms[index ^ 1] {
+            Some(sibling) => Some(sibling.figures.cost(storage) * HOPED_OF_SHUFFLE),
+            None => (self.is_shuffled == (index == 1)).then_some(0.0),
+        }
+    }
+
+    fn probable_nanos(&self, index: usize) -> f64 {
+        let of = |index: usize| Some((*self.arms.get(index)?)?.figures.nanos);
+        let below = || Some(of(index.checked_sub(2)?)? * PROBABLE_TIME);
+        of(index).or_else(below).or_else(|| of(index ^ 1)).unwrap_or(0.0)
+    }
+}
+
+/// What a trial that costs so much takes out of the budget, where the best costs `best`.
+fn fee(cost: f64, best: f64) -> f64 {
+    (cost - best).max(LEAST_FEE * best)
+}

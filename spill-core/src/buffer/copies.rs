@@ -2,52 +2,74 @@
 
 use std::collections::BTreeSet;
 
-use hashbrown::HashMap;
-
 use crate::SpilledSize;
 
 /// The sizes of such copies by slot, and their sum.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    of: HashMap<u32, Option<SpilledSize>>,
+    /// By slot, as far as one ever had a copy: every value read back has one, so that looking them up by hash would
+    /// be a part of a read that shows.
+    of: Vec<Noted>,
     sum: SpilledSize,
     /// Those that had no size when they were noted: a level below may move them to its storage later.
     without_size: BTreeSet<u32>,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+enum Noted {
+    #[default]
+    Nothing,
+    WithoutSize,
+    Sized(SpilledSize),
+}
+
 impl Copies {
     pub(super) fn has(&self, slot: u32) -> bool {
-        self.of.contains_key(&slot)
+        !matches!(self.noted(slot), Noted::Nothing)
+    }
+
+    fn noted(&self, slot: u32) -> Noted {
+        self.of.get(slot as usize).copied().unwrap_or_default()
     }
 
     /// Notes the copy of a slot that has none noted.
     pub(super) fn note(&mut self, slot: u32, size: Option<SpilledSize>) {
-        self.of.insert(slot, size);
-        match size {
-            Some(size) => self.sum += size,
-            None => _ = self.without_size.insert(slot),
+        let at = slot as usize;
+        if at >= self.of.len() {
+            self.of.resize(at + 1, Noted::Nothing);
         }
+        self.of[at] = match size {
+            Some(size) => {
+                self.sum += size;
+                Noted::Sized(size)
+            }
+            None => {
+                self.without_size.insert(slot);
+                Noted::WithoutSize
+            }
+        };
     }
 
     pub(super) fn forget(&mut self, slot: u32) {
-        if !self.of.is_empty()
-            && let Some(size) = self.of.remove(&slot)
-        {
-            match size {
-                Some(size) => self.sum -= size,
-                None => _ = self.without_size.remove(&slot),
-            }
+        let Some(noted) = self.of.get_mut(slot as usize) else { return };
+        match std::mem::take(noted) {
+            Noted::Sized(size) => self.sum -= size,
+            Noted::WithoutSize => _ = self.without_size.remove(&slot),
+            Noted::Nothing => {}
         }
     }
 
     /// The slots that have one.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
-        self.of.keys().copied()
+        (0..).zip(&self.of).filter(|(_, noted)| !matches!(noted, Noted::Nothing)).map(|(slot, _)| slot)
     }
 
     /// What all copies take; `ask` tells the size of those that had none, and of those `changing` right now.
     pub(super) fn total(&self, changing: &[u32], ask: impl Fn(u32) -> Option<SpilledSize>) -> SpilledSize {
-        let noted = changing.iter().filter_map(|i| *self.of.get(i)?).fold(self.sum, |sum, size| sum - size);
+        let noted = changing.iter().fold(self.sum, |sum, i| match self.noted(*i) {
+            Noted::Sized(size) => sum - size,
+            Noted::WithoutSize | Noted::Nothing => sum,
+        });
         let asked = self.without_size.iter().filter(|i| !changing.contains(i)).chain(changing);
         asked.filter_map(|&i| ask(i)).fold(noted, |sum, size| sum + size)
     }

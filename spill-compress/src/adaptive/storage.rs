@@ -10,7 +10,7 @@ const FIRST_GUESS: f64 = 1.0;
 const GATHERED: f64 = (1 << 20) as f64;
 
 /// That it is slow is half believed of so many.
-const SLOW: f64 = (256 << 10) as f64;
+const SLOW: f64 = (64 << 10) as f64;
 
 /// Storage is remembered over about this many stored bytes.
 const MEMORY: f64 = (16 << 20) as f64;
@@ -81,7 +81,7 @@ mod tests {
     fn slow_storage_is_noticed_by_its_first_bytes_and_fast_storage_by_its_first_mebibyte() {
         let mut storage = Storage::default();
         assert_near(storage.per_byte(), FIRST_GUESS);
-        add(&mut storage, 1, 256 << 10, 99);
+        add(&mut storage, 1, 64 << 10, 99);
         assert_near(storage.per_byte(), 50.0);
         let mut storage = Storage::default();
         storage.add(1 << 20, Duration::from_micros(262));

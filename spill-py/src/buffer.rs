@@ -333,7 +333,7 @@ impl NativeBuffer {
         Ok(self._keys(py, None)?.try_iter()?.into_any())
     }
 
-    /// The keys of a snapshot, in the order in which their values came: all, or those in fast (`True`) or slow
+    /// The keys of a snapshot, in the order in which their values came to memory: all, or those in fast (`True`) or slow
     /// memory (`False`).
     #[pyo3(signature = (fast=None))]
     fn _keys<'py>(&self, py: Python<'py>, fast: Option<bool>) -> PyResult<Bound<'py, PyList>> {
@@ -450,11 +450,12 @@ impl NativeBuffer {
         let open = self.open()?;
         let (stats, [read, write]) = py.detach(|| (open.buffer.stats(), open.buffer.slow().transfers()));
         let metrics = PyDict::new(py);
+        // storage is everything below the objects, of which compression is told by itself
         let seconds = [
             ("serialize", stats.encode.time),
             ("compress", stats.compress.time),
-            ("disk-write", stats.write.time),
-            ("disk-read", stats.read.time),
+            ("disk-write", write.time.saturating_sub(stats.compress.time)),
+            ("disk-read", read.time.saturating_sub(stats.decompress.time)),
             ("decompress", stats.decompress.time),
             ("deserialize", stats.decode.time),
         ];
@@ -464,7 +465,10 @@ impl NativeBuffer {
             }
         }
         let memory = (open.memory_reads.load(Relaxed), open.memory_read_bytes.load(Relaxed));
-        for (label, (count, bytes)) in [("disk-read", read), ("disk-write", write), ("memory-read", memory)] {
+        let moved = |step: spill_core::Step| (step.count, step.bytes);
+        for (label, (count, bytes)) in
+            [("disk-read", moved(read)), ("disk-write", moved(write)), ("memory-read", memory)]
+        {
             if count > 0 {
                 metrics.set_item((label, "count"), count)?;
                 metrics.set_item((label, "bytes"), bytes)?;

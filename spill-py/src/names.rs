@@ -39,7 +39,7 @@ struct State {
     slots: Vec<Slot>,
     /// Slots without a value: the one used last is the next, since it is in the processor's cache.
     free: Vec<u32>,
-    /// How many values came.
+    /// How often a value came to memory.
     came: u64,
     /// Values by where their objects are. What is not so any more is cleared away once in a while.
     objects: HashMap<usize, Id>,
@@ -55,7 +55,7 @@ struct Slot {
     reported: bool,
     /// How many keys name it.
     count: usize,
-    /// Which it is in the order in which they came.
+    /// Which it is in the order in which they came to memory.
     place: u64,
     /// Where its object is, or 0 unless that is in fast memory.
     address: usize,
@@ -85,22 +85,23 @@ pub(crate) enum Removed {
 
 impl State {
     fn add(&mut self, address: usize) -> Id {
-        self.came += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             // 2^32 values would take hundreds of gigabytes for what is known of them alone
             (self.slots.len() - 1) as u32
         });
         let at = &mut self.slots[slot as usize];
-        *at = Slot { generation: at.generation, used: true, place: self.came, ..Slot::default() };
+        *at = Slot { generation: at.generation, used: true, ..Slot::default() };
         let id = Id { slot, generation: at.generation };
         self.arrived(id, address);
         id
     }
 
     fn arrived(&mut self, id: Id, address: usize) {
+        let came = self.came + 1;
         let Some(slot) = self.slot_mut(id) else { return };
-        slot.address = address;
+        (slot.address, slot.place) = (address, came);
+        self.came = came;
         self.objects.insert(address, id);
         let values = self.slots.len() - self.free.len();
         if self.objects.len() > 2 * values + GONE {
@@ -214,7 +215,7 @@ impl Names {
         self.0.lock().ids.len()
     }
 
-    /// All keys with the numbers of their values, in the order in which the values came.
+    /// All keys with the numbers of their values, in the order in which the values came to memory.
     pub(crate) fn all(&self) -> Vec<(Key, Id)> {
         let state = self.0.lock();
         let place = |id: Id| state.slot(id).map_or(0, |slot| slot.place);

@@ -126,9 +126,9 @@ impl Objects {
         self.level.as_ref().map(ObjectLevel::held).unwrap_or_default()
     }
 
-    /// Reads and writes of stored values: how many and how many bytes.
-    pub(crate) fn transfers(&self) -> [(u64, u64); 2] {
-        [self.read.read(), self.write.read()].map(|step| (step.count, step.bytes))
+    /// Reads and writes of stored values: how many, how many bytes, and what they took with compression.
+    pub(crate) fn transfers(&self) -> [spill_core::Step; 2] {
+        [self.read.read(), self.write.read()]
     }
 
     /// A value whose copy was written earlier is about to leave: writes it again where it was changed in place
@@ -168,7 +168,7 @@ impl Objects {
         let compress = if told { self.inner.stats().compress.time.saturating_sub(before) } else { before };
         let compressed = ended.min(began + compress);
         let bytes = self.inner.stored_size(key).map_or(0, |size| size.disk);
-        self.write.add(1, bytes, Duration::ZERO);
+        self.write.add(1, bytes, ended.saturating_sub(began));
         self.book(|tally| {
             tally.add(Step::Compress, began, compressed);
             tally.add(Step::DiskWrite, compressed, ended);
@@ -308,7 +308,7 @@ impl MutableMapping<Id, Value> for Objects {
         let decompress =
             if told { self.inner.stats().decompress.time.saturating_sub(before) } else { before };
         let read = began.max(ended.saturating_sub(decompress));
-        self.read.add(1, bytes, Duration::ZERO);
+        self.read.add(1, bytes, ended.saturating_sub(began));
         self.book(|tally| {
             tally.add(Step::DiskRead, began, read);
             tally.add(Step::Decompress, read, ended);

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
+import weakref
 from collections.abc import MutableMapping
 
 import numpy as np
@@ -288,3 +289,20 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
 assert buffer["a"] == b"x" * 100_000
 """
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)
+
+
+def test_views_are_one_and_do_not_keep_the_buffer(tmp_path):
+    """`memory is fast` and `disk is slow`, as Dask has it; a buffer goes with its last name."""
+    buffer = SpillBuffer(str(tmp_path), target=1000)
+    assert buffer.memory is buffer.fast and buffer.disk is buffer.slow
+    alive = weakref.ref(buffer)
+    del buffer
+    assert alive() is None and not os.listdir(tmp_path)
+
+
+def test_memory_is_listed_in_the_order_in_which_values_came_there(buffer):
+    buffer["a"], buffer["b"] = b"a" * 300, b"b" * 300
+    while buffer.fast:
+        buffer.evict()
+    assert buffer["b"] and buffer["a"]
+    assert list(buffer.fast) == ["b", "a"] and not buffer.slow

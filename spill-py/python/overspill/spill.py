@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import dask.sizeof
 from dask.sizeof import sizeof
@@ -150,6 +151,8 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
             forgets=as_dask,
             hooks=_Hooks(),
         )
+        #: Views that somebody has; they have the buffer, which must not have them.
+        self._views: WeakValueDictionary[type[_View], _View] = WeakValueDictionary()
         self._has_objects = bool(object_store)
         if self._has_objects:
             close_at_exit(self)
@@ -177,29 +180,35 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
             raise NotImplementedError("pop reads the value back from disk; use del instead")
         return super().pop(key, *default)
 
+    def _view(self, kind: type[V]) -> V:
+        view = self._views.get(kind)
+        if view is None:
+            view = self._views[kind] = kind(self)
+        return cast(V, view)
+
     @property
     def fast(self) -> _Fast:
         """The values in memory, for inspection."""
-        return _Fast(self)
+        return self._view(_Fast)
 
     @property
     def slow(self) -> _Slow:
         """The spilled values, for inspection."""
-        return _Slow(self)
+        return self._view(_Slow)
 
     @property
     def memory(self) -> _Fast:
         """The same as ``fast``."""
-        return _Fast(self)
+        return self.fast
 
     @property
     def disk(self) -> _Slow:
         """The same as ``slow``."""
-        return _Slow(self)
+        return self.slow
 
     @property
     def _slow_uncached(self) -> _Slow:
-        return _Slow(self)
+        return self.slow
 
     @property
     def logged_pickle_errors(self) -> set[Key]:
@@ -285,6 +294,9 @@ class _Slow(_View):
     def total_weight(self) -> SpilledSize:
         """The sums of ``weight_by_key``."""
         return self._buffer.spilled_total
+
+
+V = TypeVar("V", bound=_View)
 
 
 class _Hooks:

@@ -23,7 +23,7 @@ use state::{Located, State, Stray};
 use crate::Workspace;
 use crate::failure::{self, caught};
 use crate::io::{Io, Lock, read_exact_at};
-use crate::segments::files::Level;
+use crate::segments::file::Level;
 use crate::segments::format::{HEADER, Identity, Shape, decode};
 use crate::segments::stage::Staged;
 use crate::segments::writer;

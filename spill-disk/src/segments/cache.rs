@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use super::files::SegmentFile;
+use super::file::SegmentFile;
 use crate::io::File;
 
 /// Bytes that are brought to the device together.

@@ -16,7 +16,7 @@ use parking_lot::MutexGuard;
 use spill_core::{Error, Key, Result};
 
 use super::closed;
-use super::files::SegmentFile;
+use super::file::SegmentFile;
 use super::format::{Header, UNIT, reseal};
 use super::index::Locator;
 use super::state::{State, Written};

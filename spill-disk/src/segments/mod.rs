@@ -1,11 +1,13 @@
 //! `Segments`: a mapping of keys to frames over append-only files.
 
+mod accept;
 mod bound;
 mod cache;
 mod compact;
 mod compactor;
 mod config;
-pub(crate) mod files;
+pub(crate) mod file;
+mod files;
 pub(crate) mod format;
 mod index;
 mod reader;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use spill_core::{Error, ErrorKind, Frames, Key, PoolBuf, Result};
 
-use super::files::SegmentFile;
+use super::file::SegmentFile;
 use super::format::{HEADER, Identity, decode};
 use super::index::Locator;
 use super::store::Store;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use spill_core::Frames;
 
-use super::files::Level;
+use super::file::Level;
 use super::format::Shape;
 
 /// The position of a staged record that was overwritten or removed.

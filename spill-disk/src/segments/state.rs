@@ -9,7 +9,7 @@ use hashbrown::DefaultHashBuilder;
 use spill_core::{Frames, Key, Result, SpilledSize};
 
 use super::bound::Bound;
-use super::files::{Level, SegmentFile};
+use super::file::{Level, SegmentFile};
 use super::format::Shape;
 use super::index::{Index, Locator, STAGED};
 use super::stage::{Place, Stage, Staged};

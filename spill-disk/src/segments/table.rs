@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 
-use super::files::{Level, Reservation, SegmentFile};
+use super::file::{Level, Reservation, SegmentFile};
 use super::format::UNIT;
 
 /// What is known of a segment. All sizes are bytes.

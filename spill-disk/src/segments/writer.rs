@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 
 use crc32fast::Hasher;
 
-use super::files::SegmentFile;
+use super::file::SegmentFile;
 use super::format::{Header, Shape, UNIT, start};
 use super::stage::Staged;
 use super::state::Written;

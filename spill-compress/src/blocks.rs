@@ -32,14 +32,24 @@ pub(crate) struct Smaller {
     pub(crate) blocks: Vec<Bytes>,
 }
 
+/// How long the work on a frame took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Took {
+    /// All threads together.
+    pub(crate) work: Duration,
+    /// From begin to end, as the caller waits for it.
+    pub(crate) wait: Duration,
+}
+
 impl Workshop<'_> {
-    /// Compresses `frame`, shuffled by `width`. `None` when no block shrank. The time is that of all threads.
+    /// Compresses `frame`, shuffled by `width`. `None` when no block shrank.
     pub(crate) fn pack(
         &self,
         compressor: &dyn Compressor,
         width: Width,
         frame: &Bytes,
-    ) -> Result<(Option<Smaller>, Duration)> {
+    ) -> Result<(Option<Smaller>, Took)> {
+        let begun = self.clock.now();
         let packed =
             Packed { compressor: compressor.id(), width, block: Packed::block_of(compressor.block_len()) };
         let len = packed.block_len() as usize;
@@ -59,12 +69,13 @@ impl Workshop<'_> {
                 Ok((stored, self.clock.now().saturating_sub(begun)))
             },
         )?;
-        let time = made.iter().map(|(_, time)| *time).sum();
+        let work = made.iter().map(|(_, time)| *time).sum();
+        let took = Took { work, wait: self.clock.now().saturating_sub(begun) };
         if !made.iter().any(|((_, shrunk), _)| *shrunk) {
-            return Ok((None, time));
+            return Ok((None, took));
         }
         let blocks = made.into_iter().map(|((block, _), _)| block).collect();
-        Ok((Some(Smaller { packed, blocks }), time))
+        Ok((Some(Smaller { packed, blocks }), took))
     }
 
     /// The frame of `len` bytes whose blocks these are, each of which [`check`] has seen.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use spill_core::{Clock, Error, Pool, Result};
 
 use crate::adaptive::{Adaptive, Arm, Model};
+use crate::blocks::Took;
 use crate::compressor::{Compressor, NONE, NoCompression};
 use crate::shuffle::Width;
 use crate::tally::{Counter, Tally};
@@ -96,13 +97,13 @@ impl Compression {
         self.ladder.get(pick.rung).map_or(&NoCompression, |compressor| &**compressor)
     }
 
-    /// Learns what came of `pick`: `bytes` became `stored` in `time`.
-    pub(crate) fn packed(&self, pick: &Pick, bytes: usize, stored: usize, time: Duration) {
+    /// Learns what came of `pick`: `bytes` became `stored`. Work is counted; the choice goes by what the caller waits for.
+    pub(crate) fn packed(&self, pick: &Pick, bytes: usize, stored: usize, took: Took) {
         if let Some(counters) = self.counters.get(pick.rung) {
-            counters[usize::from(pick.width.power())].add(bytes, stored, time);
+            counters[usize::from(pick.width.power())].add(bytes, stored, took.work);
         }
         if let (Choice::Adaptive(model), Some(arm)) = (&self.choice, &pick.arm) {
-            model.learn(arm, bytes, stored, time);
+            model.learn(arm, bytes, stored, took.wait);
         }
     }
 

@@ -141,13 +141,13 @@ impl<M> Compress<M> {
         };
         let compressor = self.compression.picked(&pick);
         note_compressor(|| compressor.setting());
-        let (smaller, time) = self.workshop().pack(compressor, pick.width, frame)?;
+        let (smaller, took) = self.workshop().pack(compressor, pick.width, frame)?;
         let Some(smaller) = smaller else {
-            self.compression.packed(&pick, frame.len(), frame.len(), time);
+            self.compression.packed(&pick, frame.len(), frame.len(), took);
             return plain(stored);
         };
         let result = smaller.blocks.iter().map(Bytes::len).sum();
-        self.compression.packed(&pick, frame.len(), result, time);
+        self.compression.packed(&pick, frame.len(), result, took);
         stored.extend(smaller.blocks);
         Ok(Entry::Packed { how: smaller.packed, len: frame.len() as u64 })
     }

@@ -1,8 +1,8 @@
 //! What `Adaptive` chooses, told from counters: time is a clock that stands still unless a compressor or storage
 //! says what it took.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -255,6 +255,58 @@ fn a_setting_that_is_much_worse_is_tried_again_and_stores_nothing() {
     let frames = (64_u64 << 20).div_ceil(text(0).len() as u64);
     let tried = world.calls.load(SeqCst) - before - frames;
     assert!((2..40).contains(&tried), "tried {tried} times in {frames} frames");
+}
+
+/// Halves what it is given, a mebibyte at a time, and two threads at once: time passes when both are at it.
+struct Together {
+    world: Arc<World>,
+    both: Barrier,
+}
+
+impl Compressor for Together {
+    fn id(&self) -> u8 {
+        201
+    }
+    fn name(&self) -> &'static str {
+        "together"
+    }
+    fn block_len(&self) -> usize {
+        1 << 20
+    }
+    fn scratch_len(&self, len: usize) -> usize {
+        len
+    }
+    fn compress(&self, frame: &[u8], _scratch: &mut [u8]) -> Result<Option<usize>> {
+        let is_piece = frame.len() < self.block_len();
+        if is_piece || self.both.wait().is_leader() {
+            self.world.pass(frame.len() as u64 * 6_000);
+        }
+        if !is_piece {
+            // Neither has ended before time passed.
+            self.both.wait();
+        }
+        Ok(Some(frame.len() / 2))
+    }
+    fn largest_output(&self, _compressed: &[u8]) -> u64 {
+        u64::MAX
+    }
+    fn decompress(&self, _compressed: &[u8], output: &mut [u8]) -> Result<()> {
+        output.fill(0);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_two_threads_share_costs_the_writer_half_the_time() {
+    let world = World::new(10_000);
+    let together = Together { world: Arc::clone(&world), both: Barrier::new(2) };
+    // For one thread, compressing and writing half take 11 nanoseconds for a byte, writing all of it 10.
+    let layer = layer(&world, Adaptive::over(vec![Arc::new(together)])).with_threads(2);
+    let two_blocks = |_| Bytes::from(vec![7; 2 << 20]);
+    write(&layer, 16 << 20, two_blocks);
+    assert_eq!(favourite(&write(&layer, 32 << 20, two_blocks)).0, "together");
+    let tally = layer.tallies().pop().unwrap();
+    assert_eq!(tally.time.as_nanos(), u128::from(tally.bytes) * 6, "what both worked is counted");
 }
 
 #[test]

@@ -111,8 +111,11 @@ fn layer(world: &Arc<World>, adaptive: Adaptive) -> Layer {
     Compress::new(adaptive, device).with_clock(Arc::clone(&world.clock) as _).with_threads(1)
 }
 
-/// A ladder from fast to small: names, picoseconds and shares.
-fn ladder_of(world: &Arc<World>, rungs: &[(&'static str, u64, f64)]) -> Adaptive {
+/// Name, picoseconds for a byte and share of a [`Rung`].
+type Figures = (&'static str, u64, f64);
+
+/// A ladder from fast to small.
+fn ladder_of(world: &Arc<World>, rungs: &[Figures]) -> Adaptive {
     let rung = |&(name, picos, share)| {
         let world = Arc::clone(world);
         Arc::new(Rung { world, name, picos, share }) as Arc<dyn Compressor>
@@ -181,8 +184,8 @@ fn it_compresses_lighter_when_the_processor_is_the_bottleneck() {
     }
 }
 
-/// What lz4 and zstd at levels 1, 3, 6 and 9 do with some kinds of data on one machine: picoseconds and shares.
-const KINDS: [(&str, [(&str, u64, f64); 5]); 4] = [
+/// What lz4 and zstd at levels 1, 3, 6 and 9 do with some kinds of data on one machine.
+const KINDS: [(&str, [Figures; 5]); 4] = [
     ("noise", [("a", 50, 1.0), ("b", 110, 1.0), ("c", 110, 1.0), ("d", 260, 1.0), ("e", 460, 1.0)]),
     (
         "ramp",

@@ -135,10 +135,9 @@ def test_spilling_goes_from_one_threshold_to_the_other(target, managed, spilled)
         assert not a.data.disk
         futures += c.map(lambda n: Weighs(), range(5), pure=False)
         await wait(futures)
-        before = -1
-        while not a.data.disk or len(a.data.disk) > before:
-            before = len(a.data.disk)
-            await asyncio.sleep(0.05)
+        while len(a.data.disk) < spilled:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
         assert len(a.data.disk) == spilled
 
     check()

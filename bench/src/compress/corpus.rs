@@ -1,4 +1,4 @@
-//! Seven kinds of data: three of numbers, noise, and three that lie about on the machine of a Rust programmer.
+//! Seven kinds of data: three of numbers, noise, and three made of what lies about on the machine of a Rust programmer.
 
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,7 @@ pub fn all(len: usize) -> Vec<Data> {
         })
         .collect();
     let home = cargo_home();
+    let text = files(&home.join("registry/src"), "rs", len);
     let kind = |name, width, bytes: Vec<u8>| {
         let bytes = Bytes::from(repeated(bytes, len));
         let values = (0..len / VALUE).map(|n| bytes.slice(n * VALUE..(n + 1) * VALUE)).collect();
@@ -45,13 +46,13 @@ pub fn all(len: usize) -> Vec<Data> {
         kind("float64 ramp", Width::Eight, ramp),
         kind("float32 sensor", Width::Four, sensor),
         kind("sorted int64 ids", Width::Eight, ids),
-        kind("source text", Width::One, files(&home.join("registry/src"), "rs", len)),
-        kind("SQLite file", Width::One, file(&home.join(".global-cache"))),
+        kind("SQLite file", Width::One, database(&text, len)),
+        kind("source text", Width::One, text),
         kind("JSON lines", Width::One, json_lines(&home.join("registry/index"), len)),
     ]
 }
 
-/// What cargo keeps: sources, an index of JSON lines, and a database of SQLite.
+/// What cargo keeps: sources and an index of JSON lines.
 fn cargo_home() -> PathBuf {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     home.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).expect("a home directory")
@@ -91,8 +92,33 @@ fn json_lines(folder: &Path, len: usize) -> Vec<u8> {
     lines
 }
 
-fn file(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+/// A file of SQLite of at least `len` bytes: a row for each line of `text`, and an index over their lengths. The same for
+/// the same text.
+fn database(text: &[u8], len: usize) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lines.sqlite");
+    let mut connection = rusqlite::Connection::open(&path).unwrap();
+    let tables = "CREATE TABLE line (number INTEGER PRIMARY KEY, length INTEGER, indent INTEGER, text TEXT);
+                  CREATE INDEX by_length ON line (length);";
+    connection.execute_batch(tables).unwrap();
+    let transaction = connection.transaction().unwrap();
+    let mut insert = transaction.prepare("INSERT INTO line VALUES (?1, ?2, ?3, ?4)").unwrap();
+    let mut size = transaction
+        .prepare("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+        .unwrap();
+    for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let indent = line.iter().take_while(|byte| **byte == b' ').count();
+        insert
+            .execute((number as i64, line.len() as i64, indent as i64, String::from_utf8_lossy(line)))
+            .unwrap();
+        if number % 10_000 == 0 && size.query_one((), |row| row.get::<_, i64>(0)).unwrap() >= len as i64 {
+            break;
+        }
+    }
+    drop((insert, size));
+    transaction.commit().unwrap();
+    drop(connection);
+    std::fs::read(path).unwrap()
 }
 
 /// As much as is wanted: again and again where there is less. What repeats within the window of a compressor (zstd's is

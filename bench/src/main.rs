@@ -1,6 +1,7 @@
 //! `cargo xtask bench [NAME...]`: ours, the peer, the ratio and its spread, all alternating in one run.
 
 mod amplification;
+mod cache;
 mod chain;
 mod codec;
 mod compress;
@@ -22,7 +23,7 @@ use harness::Row;
 /// A group of questions: its name, what it asks, and how.
 type Question = (&'static str, &'static str, fn(usize) -> Vec<Row>);
 
-const QUESTIONS: [Question; 15] = [
+const QUESTIONS: [Question; 16] = [
     ("hit", "a hit in fast memory, beside the lru crate behind a mutex", hit::run),
     ("layers", "what a layer adds to a hit, beside the bare mapping", layers::run),
     ("large", "1 MiB values through the whole chain, beside plain file I/O", large::run),
@@ -32,6 +33,7 @@ const QUESTIONS: [Question; 15] = [
     ("tail", "the slowest of a thousand hits and reads, beside spilling", tail::run),
     ("tiny", "process memory for ten million 100-byte values", tiny::run),
     ("amplification", "what overwriting writes beyond the bytes handed over", amplification::run),
+    ("cache", "writing within a limit on the page cache, beside other ways to keep it", cache::run),
     ("object", "values in an S3 server 20 ms away, beside the plain client", object::run),
     ("overshoot", "how far beyond its limit a program gets, beside fixed intervals", overshoot::run),
     ("codec", "a large value viewed in place by rkyv, beside deserialised by serde", codec::run),

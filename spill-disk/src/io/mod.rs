@@ -6,6 +6,8 @@
 
 mod faulty;
 mod memory;
+#[cfg(target_os = "linux")]
+mod page_cache;
 mod real;
 
 use std::ffi::OsString;

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+#[cfg(target_os = "linux")]
+use super::page_cache;
 use super::{Entry, File, Io, Lock, Space};
 
 /// The operating system's files.
@@ -104,20 +106,6 @@ impl Io for RealIo {
     }
 }
 
-/// Advises that a range will not be read soon, with the whole of the pages that it begins and ends in.
-#[cfg(target_os = "linux")]
-fn forget(file: &fs::File, offset: u64, len: u64) -> io::Result<()> {
-    /// What is smaller than the system's own page does no harm.
-    const PAGE: u64 = 4096;
-    let from = offset / PAGE * PAGE;
-    let to = offset.saturating_add(len).next_multiple_of(PAGE);
-    // A length of zero would mean all that follows.
-    let Some(len) = std::num::NonZeroU64::new(to.saturating_sub(from)).filter(|_| len > 0) else {
-        return Ok(());
-    };
-    Ok(rustix::fs::fadvise(file, from, Some(len), rustix::fs::Advice::DontNeed)?)
-}
-
 /// Whether the directory is on a file system that lives in main memory.
 #[cfg(target_os = "linux")]
 fn in_memory(directory: &Path) -> io::Result<bool> {
@@ -170,8 +158,7 @@ impl File for RealFile {
 
     #[cfg(target_os = "linux")]
     fn begin_write_back(&self, offset: u64, len: u64) -> io::Result<()> {
-        // On pages that are dirty this advice begins to write them, and forgets only what is clean.
-        forget(&self.0, offset, len)
+        page_cache::begin_write_back(&self.0, offset, len)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -181,9 +168,7 @@ impl File for RealFile {
 
     #[cfg(target_os = "linux")]
     fn uncache(&self, offset: u64, len: u64) -> io::Result<()> {
-        // Pages that are dirty or on their way to the device are not forgotten.
-        self.0.sync_data()?;
-        forget(&self.0, offset, len)
+        page_cache::uncache(&self.0, offset, len)
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -15,11 +15,11 @@ use crate::compressor::Compressor;
 /// writing together take the least time.
 ///
 /// How: a look at a few bytes of the frame tells how wide its items are and how much they repeat. Frames that
-/// look alike are a class. The first of a class has a piece compressed by the lightest settings, shuffled and
-/// not; after that the class is chosen for by what its frames took and gave, and by the time that storage
+/// look alike are a class, and a class is chosen for by what its frames took and gave, and by the time that storage
 /// takes for a byte. So a writer that waits for storage compresses harder, one that storage never keeps waiting
-/// compresses lightly or not at all, and bytes that do not shrink cost the look. Other settings are tried on
-/// frames now and then, out of a budget of about a sixtieth of the time.
+/// compresses lightly or not at all, and bytes that do not shrink cost the look. Of settings that take about as long,
+/// the smaller one is chosen. Others are tried on pieces of frames, which are not stored, out of a budget of about a
+/// sixtieth of the time.
 ///
 /// It needs no setting. [`over`](Self::over) narrows or widens what it chooses from.
 #[derive(Clone)]
@@ -28,8 +28,8 @@ pub struct Adaptive {
 }
 
 impl Adaptive {
-    /// Chooses among the compressors of `ladder`, which go from fast to small, and storing as it is. The first
-    /// two are what an unknown kind of data is tried with.
+    /// Chooses among the compressors of `ladder`, which go from fast to small, and storing as it is. A
+    /// compressor is tried when the ones before it on the ladder let hope that it pays.
     #[must_use]
     pub fn over(ladder: Vec<Arc<dyn Compressor>>) -> Self {
         Adaptive { ladder }

@@ -260,6 +260,21 @@ fn a_setting_that_is_much_worse_is_tried_again_and_stores_nothing() {
     assert!((2..40).contains(&tried), "tried {tried} times in {frames} frames");
 }
 
+#[test]
+fn trying_many_settings_that_are_a_little_worse_costs_a_small_share_of_the_time() {
+    let world = World::new(10_000);
+    let mut rungs = [("worse", 12_000, 0.1); 9];
+    rungs[0] = ("best", 9_000, 0.1);
+    let layer = layer(&world, ladder_of(&world, &rungs));
+    let text = |_| Bytes::from("some words and some more, ".repeat(LEN / 26));
+    write(&layer, 64 << 20, text);
+    let (before, bytes) = (world.clock.now(), 64 << 20);
+    assert_eq!(favourite(&write(&layer, bytes, text)).0, "best");
+    let nanos = (world.clock.now() - before).as_nanos() as f64 / bytes as f64;
+    // Compressing and writing take 10 nanoseconds for a byte.
+    assert!((10.01..10.25).contains(&nanos), "{nanos}");
+}
+
 /// Halves what it is given, a mebibyte at a time, and two threads at once: time passes when both are at it.
 struct Together {
     world: Arc<World>,

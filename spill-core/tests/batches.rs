@@ -77,6 +77,20 @@ fn get_many_reads_slow_memory_once() {
 }
 
 /// A result for each key: one that cannot be read does not fail the others, and stays where it is.
+/// A batch of which nothing comes to fast memory makes no room there, as a single read of a heavy value makes none.
+#[test]
+fn what_stays_slow_evicts_nothing() {
+    let buffer = builder(2).over(slow()).unwrap();
+    buffer.insert(1, val(1, 3)).unwrap();
+    assert!(!buffer.fast(), "heavier than the target");
+    for key in [2, 3, 4] {
+        buffer.insert_without_evicting(key, val(key, 1)).unwrap();
+    }
+    let found = unwrapped(buffer.get_many(&[1, 2]));
+    assert_eq!(found, [Some(val(1, 3)), Some(val(2, 1))]);
+    assert_eq!(buffer.fast_keys(), [2, 4, 3]);
+}
+
 #[test]
 fn a_batch_has_a_result_for_each_key() {
     let (buffer, _) = filled(u64::MAX, 4);

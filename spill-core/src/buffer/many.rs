@@ -206,7 +206,8 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             parts[at] = part;
             left.push(state.end(&self.below, i, Course::default(), landing));
         }
-        let shrink = state.above(target);
+        // As after a single read: what stayed slow pushes nothing out.
+        let shrink = !promoted.is_empty() && state.above(target);
         drop(state);
         self.finish_many(left);
         errors.iter().for_each(|error| self.failed("reading a value back", error));

@@ -7,9 +7,11 @@ use crate::SpilledSize;
 /// The sizes of such copies by slot, and their sum.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    /// By slot, as far as one ever had a copy: every value read back has one, so that looking them up by hash would
-    /// be a part of a read that shows.
+    /// By slot, as far as one ever had a copy, as the slots themselves are kept: every value read back has one, and
+    /// looking them up by hash would be a part of a read that shows.
     of: Vec<Noted>,
+    /// How many slots have one.
+    count: usize,
     sum: SpilledSize,
     /// Those that had no size when they were noted: a level below may move them to its storage later.
     without_size: BTreeSet<u32>,
@@ -38,6 +40,7 @@ impl Copies {
         if at >= self.of.len() {
             self.of.resize(at + 1, Noted::Nothing);
         }
+        self.count += 1;
         self.of[at] = match size {
             Some(size) => {
                 self.sum += size;
@@ -55,13 +58,15 @@ impl Copies {
         match std::mem::take(noted) {
             Noted::Sized(size) => self.sum -= size,
             Noted::WithoutSize => _ = self.without_size.remove(&slot),
-            Noted::Nothing => {}
+            Noted::Nothing => return,
         }
+        self.count -= 1;
     }
 
     /// The slots that have one.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
-        (0..).zip(&self.of).filter(|(_, noted)| !matches!(noted, Noted::Nothing)).map(|(slot, _)| slot)
+        let noted = (0..).zip(&self.of).filter(|(_, noted)| !matches!(noted, Noted::Nothing));
+        noted.map(|(slot, _)| slot).take(self.count)
     }
 
     /// What all copies take; `ask` tells the size of those that had none, and of those `changing` right now.

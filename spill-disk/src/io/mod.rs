@@ -153,7 +153,8 @@ pub trait File: Send + Sync {
     /// What the system says.
     fn begin_write_back(&self, offset: u64, len: u64) -> io::Result<()>;
 
-    /// Brings a range to the device and lets the system forget its copy in main memory (the page cache).
+    /// Brings a range to the device and lets the system forget its copy in main memory (the page cache). It is no
+    /// promise of durability: what the device itself holds back need not be written.
     ///
     /// # Errors
     /// What the system says.

@@ -23,9 +23,10 @@ pub(super) fn begin_write_back(file: &File, offset: u64, len: u64) -> io::Result
 pub(super) fn uncache(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let Some((from, pages)) = pages(offset, len) else { return Ok(()) };
     // Pages that are dirty or on their way to the device are not forgotten.
-    if write_back(file, from, pages).is_err() {
-        // The file system has no such call. This one waits for the whole file.
-        file.sync_data()?;
+    match write_back(file, from, pages) {
+        // A system or file system without ranges. This call waits for the whole file.
+        Err(error) if has_no_ranges(&error) => file.sync_data()?,
+        done => done?,
     }
     begin_write_back(file, offset, len)
 }
@@ -40,6 +41,10 @@ fn write_back(file: &File, from: u64, len: NonZeroU64) -> io::Result<()> {
     // SAFETY: the descriptor is that of an open file, and the call is given no memory.
     let done = unsafe { libc::sync_file_range(file.as_raw_fd(), from, len, flags) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn has_no_ranges(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL | libc::ESPIPE))
 }
 
 /// Where the first page of a range begins, and the bytes of all its pages; `None` for an empty range, since a length of

@@ -37,7 +37,7 @@ const NEWS: f64 = 0.25;
 const GOOD_NEWS: f64 = 0.5;
 
 /// A figure beyond so many times the mean is cut to it: a thread that had to wait for a core says nothing of
-/// the compressor.
+/// the compressor. No figure changes others by more, in either direction.
 const OUTLIER: f64 = 2.0;
 
 /// What one setting does with the frames of a class.
@@ -73,7 +73,7 @@ impl Known {
     /// After a whole frame.
     fn and(self, seen: Figures) -> Self {
         let old = self.figures;
-        let nanos = seen.nanos.min(old.nanos * OUTLIER);
+        let nanos = cut(seen.nanos, old.nanos);
         let weight = if nanos < old.nanos { GOOD_NEWS } else { NEWS };
         let share = if self.whole { old.share + NEWS * (seen.share - old.share) } else { seen.share };
         Known::new(Figures { nanos: old.nanos + weight * (nanos - old.nanos), share }, true)
@@ -83,7 +83,7 @@ impl Known {
     fn and_piece(self, seen: Figures) -> Self {
         let old = self.figures;
         let share = if self.whole { old.share.min(seen.share) } else { seen.share };
-        Known::new(Figures { nanos: seen.nanos.min(old.nanos * OUTLIER), share }, self.whole)
+        Known::new(Figures { nanos: cut(seen.nanos, old.nanos), share }, self.whole)
     }
 
     /// Whether a whole frame may be stored so, to try it, where `best` is what is stored else.
@@ -187,15 +187,16 @@ impl Experience {
     /// Knows this of `index` from now on. All settings share the processor: those that were seen before this one are held
     /// to have changed as much, and one that was tried after long speaks for them, so that each need not be.
     fn know(&mut self, index: usize, now: Known) {
-        let change = |old: &Known| (now.figures.nanos / old.figures.nanos).min(OUTLIER);
-        // Neither time is that of a failure, or none at all.
-        if let Some(old) =
-            self.arms[index].filter(|old| change(old).is_normal() && now.figures.nanos.is_finite())
-        {
-            let change = change(&old);
+        // Not that of a failure, and not none at all.
+        let took_time = |known: &Known| known.figures.nanos.is_normal();
+        if let Some(old) = self.arms[index].filter(|old| took_time(old) && took_time(&now)) {
+            let change = now.figures.nanos / old.figures.nanos;
+            let held = change.clamp(1.0 / OUTLIER, OUTLIER);
+            // What may be faster still is not chosen for that, only tried sooner.
+            let doubt = (change / held).min(1.0);
             for known in self.arms.iter_mut().flatten().filter(|known| known.faith <= old.faith) {
-                known.figures.nanos *= change;
-                known.faith = if old.faith < FADED { old.faith } else { known.faith };
+                known.figures.nanos *= held;
+                known.faith = doubt * if old.faith < FADED { old.faith } else { known.faith };
             }
         }
         self.arms[index] = Some(now);
@@ -273,7 +274,72 @@ impl Experience {
     }
 }
 
+/// A time that was `seen`, as far as it is believed beside the `old` one.
+fn cut(seen: f64, old: f64) -> f64 {
+    if old > 0.0 { seen.min(old * OUTLIER) } else { seen }
+}
+
 /// What a trial that costs so much takes out of the budget, where the best costs `best`.
 fn fee(cost: f64, best: f64) -> f64 {
     (cost - best).max(LEAST_FEE * best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tries settings on pieces, each of which takes so many nanoseconds for a byte; without end when it fails.
+    fn after(trials: &[(usize, f64)]) -> Experience {
+        let case = Case { len: 1e6, piece: 6e4, storage: 1.0 };
+        let mut experience = Experience::new(2, false, 8, case);
+        for &(index, nanos) in trials {
+            let seen = nanos.is_finite().then_some(Figures { nanos, share: 0.5 });
+            experience.tried(index, seen, 0.0);
+        }
+        experience
+    }
+
+    fn nanos(experience: &Experience, index: usize) -> f64 {
+        experience.arms[index].unwrap().figures.nanos
+    }
+
+    #[test]
+    fn settings_get_slower_and_faster_together_at_most_by_as_much_as_an_outlier() {
+        for (now, other) in [(12.0, 60.0), (6.0, 30.0), (100.0, 80.0), (0.5, 20.0)] {
+            let experience = after(&[(0, 8.0), (2, 40.0), (0, now)]);
+            assert_eq!(nanos(&experience, 2), other, "when 8 ns became {now}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_faster_than_it_is_held_to_be_is_tried() {
+        let case = Case { len: 1e6, piece: 6e4, storage: 100.0 };
+        let next = |now: f64| {
+            let mut experience = after(&[(0, 8.0), (2, 400.0), (0, now)]);
+            // As many frames as pay for it.
+            (0..32).for_each(|_| experience.meet(case));
+            experience.next(case)
+        };
+        assert_eq!(next(4.0), Step::Take(0, None));
+        assert_eq!(next(0.5), Step::Try(2));
+    }
+
+    #[test]
+    fn a_time_of_nothing_is_not_believed_for_ever() {
+        assert_eq!(nanos(&after(&[(0, 0.0), (0, 5.0)]), 0), 5.0);
+        let mut experience = after(&[(0, 0.0)]);
+        for _ in 0..30 {
+            experience.learn(0, None, Figures { nanos: 5.0, share: 0.5 }, 1e6, 1.0);
+        }
+        assert!((4.9..=5.0).contains(&nanos(&experience, 0)));
+    }
+
+    #[test]
+    fn what_took_no_time_or_failed_changes_no_other_setting() {
+        for (before, now) in [(0.0, 0.0), (0.0, 5.0), (5.0, 0.0), (f64::INFINITY, 5.0), (5.0, f64::INFINITY)]
+        {
+            let experience = after(&[(2, 40.0), (0, before), (0, now)]);
+            assert_eq!(nanos(&experience, 2), 40.0, "when {before} ns became {now}");
+        }
+    }
 }

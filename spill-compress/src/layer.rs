@@ -152,14 +152,18 @@ impl<M> Compress<M> {
         Ok(Entry::Packed { how: smaller.packed, len: frame.len() as u64 })
     }
 
-    /// Runs `write`, which hands `bytes` bytes to storage, and tells the choice how long it waited for that.
-    fn written<R>(&self, bytes: u64, write: impl FnOnce() -> R) -> R {
+    /// Runs `write`, which hands `bytes` bytes to storage, and tells the choice how long it waited for that. Only what
+    /// `accepted` says went in tells how fast storage is: a refusal may take no time at all.
+    fn written<R>(&self, bytes: u64, write: impl FnOnce() -> R, accepted: impl FnOnce(&R) -> bool) -> R {
         if !self.compression.follows_storage() {
             return write();
         }
         let begun = self.clock.now();
         let result = write();
-        self.compression.written(bytes, self.clock.now().saturating_sub(begun));
+        let waited = self.clock.now().saturating_sub(begun);
+        if accepted(&result) {
+            self.compression.written(bytes, waited);
+        }
         result
     }
 
@@ -279,7 +283,7 @@ impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Compres
         let stored = self.compress(&value)?;
         // What is compressed need not be in memory twice while storage works.
         drop(value);
-        self.written(stored.byte_len(), || self.inner.insert(key, stored))
+        self.written(stored.byte_len(), || self.inner.insert(key, stored), Result::is_ok)
     }
     fn remove(&self, key: &K) -> Result<bool> {
         self.inner.remove(key)
@@ -327,7 +331,9 @@ impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Compres
             })
             .collect();
         let bytes = batch.iter().map(|(_, stored): &(K, Frames)| stored.byte_len()).sum();
-        let mut inserted = self.written(bytes, || self.inner.insert_many(batch)).into_iter();
+        let count = batch.len();
+        let all = |inserted: &Vec<Result<()>>| inserted.len() == count && inserted.iter().all(Result::is_ok);
+        let mut inserted = self.written(bytes, || self.inner.insert_many(batch), all).into_iter();
         let missing = || Err(Error::codec("compress", "the mapping below gave too few results"));
         failed
             .into_iter()

@@ -1,13 +1,15 @@
 //! What `Adaptive` chooses, told from counters: time is a clock that stands still unless a compressor or storage
 //! says what it took.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
 use spill_compress::{Adaptive, Compress, Compressor, Lz4, Tally, Width, Zstd};
-use spill_core::{Clock, Frames, ManualClock, MutableMapping, Result, Usage};
+use spill_core::conformance::{Fault, Faulty, Plan};
+use spill_core::{Clock, Error, Frames, ManualClock, MutableMapping, Result, Usage};
 
 use crate::memory::Memory;
 use crate::samples::{counters, noise, ramp, random, sensor};
@@ -131,13 +133,21 @@ fn ladder(world: &Arc<World>) -> Adaptive {
 
 /// Writes frames of `make` until about `bytes` bytes went in; the share of them for each setting.
 fn write(layer: &Layer, bytes: usize, make: impl Fn(u64) -> Bytes) -> Vec<(String, Width, f64)> {
+    shares(layer, || {
+        let (mut written, mut n) = (0, 0);
+        while written < bytes {
+            let frame = make(n);
+            (written, n) = (written + frame.len(), n + 1);
+            layer.insert(n % 8, frame.into()).unwrap();
+        }
+        written
+    })
+}
+
+/// Runs `write`, which says how many bytes it wrote; the share of them for each setting.
+fn shares<M>(layer: &Compress<M>, write: impl FnOnce() -> usize) -> Vec<(String, Width, f64)> {
     let before = layer.tallies();
-    let (mut written, mut n) = (0, 0);
-    while written < bytes {
-        let frame = make(n);
-        (written, n) = (written + frame.len(), n + 1);
-        layer.insert(n % 8, frame.into()).unwrap();
-    }
+    let written = write();
     let since = |tally: &Tally| {
         let same = |old: &&Tally| old.compressor == tally.compressor && old.width == tally.width;
         tally.bytes - before.iter().find(same).map_or(0, |old| old.bytes)
@@ -181,6 +191,44 @@ fn it_compresses_lighter_when_the_processor_is_the_bottleneck() {
         write(&layer, 300 << 20, text);
         let shares = write(&layer, 32 << 20, text);
         assert_eq!(favourite(&shares).0, expected, "{load} times slower: {shares:?}");
+    }
+}
+
+#[test]
+fn what_storage_refuses_at_once_does_not_make_it_look_fast() {
+    let frame = Bytes::from("some words and some more, ".repeat(LEN / 26));
+    let all_but_one = || (1..8).map(|key| Plan::always().key(key)).collect();
+    let cases: [(&str, usize, Vec<Plan<u64>>); 3] = [
+        ("each value", 1, vec![Plan::always()]),
+        ("all of a batch", 8, vec![Plan::always()]),
+        ("most of a batch", 8, all_but_one()),
+    ];
+    for (refused, batch, plans) in cases {
+        let world = World::new(40_000);
+        let device = Faulty::new(Device(Arc::clone(&world), Memory::default()));
+        let layer =
+            Compress::new(ladder(&world), device).with_clock(Arc::clone(&world.clock) as _).with_threads(1);
+        let write = |bytes: usize| {
+            shares(&layer, || {
+                let count = bytes.div_ceil(frame.len()).next_multiple_of(8);
+                let pairs: Vec<_> = (0..count as u64).map(|n| (n % 8, frame.clone().into())).collect();
+                for pairs in pairs.chunks(batch) {
+                    match pairs {
+                        [(key, value)] => _ = layer.insert(*key, Frames::clone(value)),
+                        pairs => _ = layer.insert_many(pairs.to_vec()),
+                    }
+                }
+                count * frame.len()
+            })
+        };
+        write(120 << 20);
+        assert_eq!(favourite(&write(8 << 20)).0, "middle", "{refused}");
+        plans.into_iter().for_each(|plan| layer.inner().inject(plan, Fault::full()));
+        write(120 << 20);
+        assert_eq!(favourite(&write(8 << 20)).0, "middle", "while {refused} is refused");
+        assert!(layer.inner().struck() > 1000, "{refused}: {}", layer.inner().struck());
+        layer.inner().heal();
+        assert_eq!(favourite(&write(8 << 20)).0, "middle", "after {refused} was refused");
     }
 }
 
@@ -275,10 +323,33 @@ fn trying_many_settings_that_are_a_little_worse_costs_a_small_share_of_the_time(
     assert!((10.01..10.25).contains(&nanos), "{nanos}");
 }
 
+/// Where two threads meet, again and again.
+#[derive(Default)]
+struct Meeting {
+    arrived: Mutex<u64>,
+    complete: Condvar,
+}
+
+impl Meeting {
+    /// Waits for the other; whether it was here before. Nobody comes where there is but one thread, and that is to be an
+    /// error, not a test that hangs: a minute is far more than any machine takes to start a thread.
+    fn wait(&self) -> Result<bool> {
+        let mut arrived = self.arrived.lock();
+        *arrived += 1;
+        let both = arrived.next_multiple_of(2);
+        if *arrived == both {
+            self.complete.notify_all();
+            return Ok(true);
+        }
+        self.complete.wait_while_for(&mut arrived, |arrived| *arrived < both, Duration::from_secs(60));
+        if *arrived < both { Err(Error::codec("together", "no second thread came")) } else { Ok(false) }
+    }
+}
+
 /// Halves what it is given, a mebibyte at a time, and two threads at once: time passes when both are at it.
 struct Together {
     world: Arc<World>,
-    both: Barrier,
+    both: Meeting,
 }
 
 impl Compressor for Together {
@@ -296,12 +367,12 @@ impl Compressor for Together {
     }
     fn compress(&self, frame: &[u8], _scratch: &mut [u8]) -> Result<Option<usize>> {
         let is_piece = frame.len() < self.block_len();
-        if is_piece || self.both.wait().is_leader() {
+        if is_piece || self.both.wait()? {
             self.world.pass(frame.len() as u64 * 6_000);
         }
         if !is_piece {
             // Neither has ended before time passed.
-            self.both.wait();
+            self.both.wait()?;
         }
         Ok(Some(frame.len() / 2))
     }
@@ -317,7 +388,7 @@ impl Compressor for Together {
 #[test]
 fn what_two_threads_share_costs_the_writer_half_the_time() {
     let world = World::new(10_000);
-    let together = Together { world: Arc::clone(&world), both: Barrier::new(2) };
+    let together = Together { world: Arc::clone(&world), both: Meeting::default() };
     // For one thread, compressing and writing half take 11 nanoseconds for a byte, writing all of it 10.
     let layer = layer(&world, Adaptive::over(vec![Arc::new(together)])).with_threads(2);
     let two_blocks = |_| Bytes::from(vec![7; 2 << 20]);

@@ -161,8 +161,9 @@ where
 }
 
 /// What [`tiers`] has below RAM, for those who put a level of their own above it: segment files of up to `quota` bytes
-/// in the directories of `files`, and what they have no room for in an object store. `target` is the RAM above, which
-/// the values that are being uploaded take a share of. With `u64::MAX` as the quota, values go to the object store
+/// in the directories of `files`, and what they have no room for in an object store. `target` is the RAM above with
+/// what values take there that are being uploaded: whoever puts a buffer above takes
+/// [`upload_bytes`] off its target. With `u64::MAX` as the quota, values go to the object store
 /// while the devices are full.
 ///
 /// # Errors
@@ -198,6 +199,14 @@ pub fn files_over_objects<K: Key>(
     let segments = Segments::open(files.quota_bytes(quota).segment_bytes(segment).pool(pool.clone()))?;
     let objects = Packs::of(target).objects(store, pool)?;
     objects.behind(segments, BufferBuilder::new().target(live))
+}
+
+/// What [`files_over_objects`] and the presets with an object store take of a target for values that are being
+/// uploaded, in bytes: three sixteenths, and 72 MiB at most.
+#[cfg(feature = "object")]
+#[must_use]
+pub fn upload_bytes(target: u64) -> u64 {
+    Packs::of(target).stage()
 }
 
 /// The settings of a preset chain. What the chain itself needs in RAM, buffers for reading and the stage of

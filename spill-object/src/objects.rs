@@ -118,6 +118,13 @@ impl<K: Key> Objects<K> {
         self.shared.client.requests()
     }
 
+    /// Why the store takes no values: the error of the last upload, unless one has succeeded since. Makes no request.
+    #[must_use]
+    pub fn upload_error(&self) -> Option<Error> {
+        let state = self.shared.state.lock();
+        state.last_error.clone().filter(|_| state.refuses)
+    }
+
     /// Waits until compaction and the deletion of dead objects that are under way have ended.
     pub async fn settle(&self) {
         self.shared.settled().await;

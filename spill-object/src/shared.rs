@@ -476,6 +476,7 @@ impl<K: Key> Drop for Ending<'_, K> {
                 }
                 state.stage.failed(self.number);
                 state.failures += 1;
+                state.refuses = true;
                 state.last_error = Some(error);
                 None
             }

@@ -98,6 +98,8 @@ pub(crate) struct State<K> {
     /// Uploads that failed, and why the last one did.
     pub(crate) failures: u64,
     pub(crate) last_error: Option<Error>,
+    /// The upload that ended last failed.
+    pub(crate) refuses: bool,
     pub(crate) closed: bool,
 }
 
@@ -118,6 +120,7 @@ impl<K: Key> State<K> {
             compacting: false,
             failures: 0,
             last_error: None,
+            refuses: false,
             closed: false,
         }
     }
@@ -250,6 +253,7 @@ impl<K: Key> State<K> {
     /// be dropped without the lock.
     pub(crate) fn uploaded(&mut self, number: u64, made: Made) -> Option<impl Send + use<K>> {
         let upload = self.stage.done(number)?;
+        self.refuses = false;
         let mut object = Object {
             bytes: made.bytes,
             live: 0,

@@ -227,13 +227,18 @@ async fn a_failing_store_is_asked_once_for_each_insert() {
     let objects = objects(config(&store));
     store.always(Op::Put, Strike::Before(slow_down));
     objects.insert(1, value(1, 1000)).await.unwrap();
+    assert!(objects.upload_error().is_none());
     assert!(objects.flush().await.is_err());
     let (before, start) = (store.total(), Instant::now());
+    assert_eq!(status(&objects.upload_error().unwrap()).0.split(':').next(), Some("503 Service Unavailable"));
     for n in 2..12 {
         assert!(objects.insert(n, value(n, 1000)).await.is_err());
     }
     assert_eq!((store.total() - before, start.elapsed()), (10, Duration::ZERO));
+    assert!(objects.upload_error().is_some());
     store.heal();
+    objects.flush().await.unwrap();
+    assert!(objects.upload_error().is_none(), "it takes values again");
     objects.close().await.unwrap();
 }
 

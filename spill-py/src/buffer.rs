@@ -29,6 +29,8 @@ struct Open {
     hooks: Calls,
     process: Process,
     target: AtomicU64,
+    /// What values take of it below the buffer while they are being uploaded, in bytes.
+    uploads: u64,
     /// Whether threads of the buffer spill.
     behind: bool,
     memory_reads: AtomicU64,
@@ -132,12 +134,17 @@ impl Open {
         gone.map(drop).map_err(|error| raised(&error))
     }
 
+    /// What values in fast memory may weigh.
+    fn fast_target(&self) -> u64 {
+        self.target.load(Relaxed).saturating_sub(self.uploads)
+    }
+
     /// Brings fast memory down to its target, here or on the buffer's threads.
     fn shrink(&self, py: Python<'_>) -> PyResult<()> {
         if !self.buffer.is_above_target() {
             return Ok(());
         }
-        let target = self.target.load(Relaxed);
+        let target = self.fast_target();
         if self.behind {
             self.buffer.set_target(target); // which tells them
             Ok(())
@@ -211,20 +218,22 @@ impl NativeBuffer {
         };
         let names = Arc::new(Names::default());
         let settings = store::Settings { directories, compressor, max_spill, object_store, target };
-        let buffer = py.detach(|| {
+        let (buffer, uploads) = py.detach(|| {
             let pool = Pool::new(POOL.min(target / 8));
             let (store, level) = store::open(&settings, &pool)?;
+            let uploads = level.as_ref().map_or(0, |level| level.uploads);
             let objects = Arc::new(Objects::new(store, level, hooks, Arc::clone(&names), pool));
             let checked = Arc::clone(&objects);
             let builder = BufferBuilder::weighed_by(|_: &Id, value: &Value| value.weight());
             // Dask looks no further than the least recently used value
             let builder = if forgets { builder.candidates(1) } else { builder };
             builder
-                .target(target)
+                .target(target.saturating_sub(uploads))
                 .writers(writers)
                 .ceiling(u64::MAX)
                 .on_evict(move |key, value| checked.recheck(key, value))
                 .over(objects)
+                .map(|buffer| (buffer, uploads))
                 .map_err(|error| raised(&error))
         })?;
         let open = Open {
@@ -233,6 +242,7 @@ impl NativeBuffer {
             hooks: calls,
             process: Process::this(),
             target: AtomicU64::new(target),
+            uploads,
             behind: writers > 0,
             memory_reads: AtomicU64::new(0),
             memory_read_bytes: AtomicU64::new(0),
@@ -275,11 +285,8 @@ impl NativeBuffer {
             (Ok(bytes), Some(extra)) => Ok(bytes.as_bytes().len() as u64 + extra),
             _ => open.hooks.weigh.bind(py).call1((value,)).and_then(|weight| weight.extract()),
         };
-        let weight = weighed.inspect_err(|_| {
-            open.names.give_up(id);
-            open.names.left(id, address(value));
-        })?;
-        let heavy = weight > open.target.load(Relaxed);
+        let weight = weighed.inspect_err(|_| open.names.give_up(id))?;
+        let heavy = weight > open.fast_target();
         if heavy {
             open.buffer.slow().watch(&id);
         }
@@ -409,7 +416,7 @@ impl NativeBuffer {
     fn set_target(&self, py: Python<'_>, target: u64) -> PyResult<()> {
         let open = self.open()?;
         open.target.store(target, Relaxed);
-        py.detach(|| open.buffer.set_target(target));
+        py.detach(|| open.buffer.set_target(open.fast_target()));
         open.shrink(py)
     }
 

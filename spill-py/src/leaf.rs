@@ -4,7 +4,7 @@ use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyException, PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString, PyTuple};
 use spill_compress::{Compress, Compression};
@@ -24,6 +24,9 @@ const POOL: u64 = 64 << 20;
 
 /// Bytes that reach storage together at most, but for the last value.
 const BATCH: u64 = 8 << 20;
+
+/// What a pair counts among these beyond its key and its value.
+const PAIR: u64 = 128;
 
 struct Leaf {
     mapping: ManuallyDrop<Arc<dyn MutableMapping<Text, Frames>>>,
@@ -114,6 +117,18 @@ impl NativeStore {
         } else {
             Ok(Frames::from(one(value)?))
         }
+    }
+
+    /// A key and a value, of any two things in a row.
+    fn pair(&self, pair: &Bound<'_, PyAny>) -> PyResult<(Text, Frames)> {
+        let parts: Vec<_> = pair.try_iter()?.take(3).collect::<PyResult<_>>()?;
+        let [key, value] = &*parts else {
+            return Err(PyValueError::new_err(format!(
+                "a key and a value were expected, and an element of type {} is not two things",
+                pair.get_type().name()?
+            )));
+        };
+        Ok((Self::key(key)?, self.frames(value)?))
     }
 }
 
@@ -206,7 +221,7 @@ impl NativeStore {
         if removed { Ok(()) } else { Err(PyKeyError::new_err(object.clone().unbind())) }
     }
 
-    /// Sets many pairs, some at a time. The first problem is raised; other pairs of its batch are set all the same.
+    /// Sets many pairs, some at a time. The first problem is raised; the pairs before it are set all the same.
     fn _set_many(&self, pairs: &Bound<'_, PyAny>) -> PyResult<()> {
         let leaf = self.open()?;
         let (mut batch, mut bytes) = (Vec::new(), 0);
@@ -214,17 +229,29 @@ impl NativeStore {
             let results = pairs.py().detach(|| leaf.mapping.insert_many(batch));
             results.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(raised(&error)))
         };
+        let mut ended = Ok(());
         for pair in pairs.try_iter()? {
-            let (key, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract()?;
-            let frames = self.frames(&value)?;
-            bytes += frames.byte_len();
-            batch.push((Self::key(&key)?, frames));
+            match pair.and_then(|pair| self.pair(&pair)) {
+                Ok((key, frames)) => {
+                    bytes += key.len() as u64 + frames.byte_len() + PAIR;
+                    batch.push((key, frames));
+                }
+                Err(error) => {
+                    ended = Err(error);
+                    break;
+                }
+            }
             if bytes >= BATCH {
                 set(std::mem::take(&mut batch))?;
                 bytes = 0;
             }
         }
-        set(batch)
+        let sent = set(batch);
+        match ended {
+            // an interruption is not held back
+            Err(error) if !error.is_instance_of::<PyException>(pairs.py()) => Err(error),
+            ended => sent.and(ended),
+        }
     }
 
     /// Removes all keys.

@@ -225,17 +225,14 @@ impl Names {
         all.into_iter().map(|(_, key, id)| (key, id)).collect()
     }
 
-    /// A key of the value `id`, and whether no failure to serialise it was reported before; `pickling`: one is now.
-    /// Looks at all keys.
-    pub(crate) fn report(&self, id: Id, pickling: bool) -> Option<(Key, bool)> {
+    /// That the value `id` cannot be serialised is reported now: a key of it, unless that was done before, or no key
+    /// names it yet. Looks at all keys, once for such a value.
+    pub(crate) fn report(&self, id: Id) -> Option<Key> {
         let mut state = self.0.lock();
-        // one that no key names yet will fail again
-        let (key, _) = state.ids.iter().find(|(_, named)| **named == id)?;
-        let key = key.clone();
-        let slot = state.slot_mut(id)?;
-        let first = !slot.reported;
-        slot.reported |= pickling;
-        Some((key, first))
+        state.slot(id).filter(|slot| slot.count > 0 && !slot.reported)?;
+        let key = state.ids.iter().find(|(_, named)| **named == id)?.0.clone();
+        state.slot_mut(id)?.reported = true;
+        Some(key)
     }
 
     /// The keys whose failure to be serialised has been reported.

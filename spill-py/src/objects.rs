@@ -18,6 +18,7 @@ use spill_core::{
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::raised;
+use crate::key::Key;
 use crate::memory::{Memory, shared, snapshot};
 use crate::names::{Id, Names};
 use crate::store::{ObjectLevel, Store};
@@ -36,8 +37,8 @@ pub(crate) struct Hooks {
     pub(crate) dumps: Py<PyAny>,
     /// `loads(list of buffers) -> object`
     pub(crate) loads: Py<PyAny>,
-    /// `failed(key, exception, pickling, first)`: a value was not spilled, since it could not be serialised, for the
-    /// first time or again, or since storage did not take it; logs it.
+    /// `failed(key, exception, pickling)`: a value was not spilled, since it could not be serialised, which is told
+    /// once and with a key; or since storage did not take it. Logs it.
     pub(crate) failed: Py<PyAny>,
 }
 
@@ -160,8 +161,9 @@ impl Objects {
         if let Err(error) = self.inner.insert(*key, frames.with_weight(value.weight())) {
             let full = matches!(error.kind(), ErrorKind::Full { .. } | ErrorKind::TooLarge { .. });
             let problem = self.level.as_ref().filter(|_| full).and_then(ObjectLevel::problem);
-            let error = problem.unwrap_or(error);
-            Python::attach(|py| self.report(py, key, &raised(&error), false));
+            let told = raised(problem.as_ref().unwrap_or(&error));
+            Python::attach(|py| self.failed(py, None, &told));
+            // the buffer makes room where storage is full, whatever is behind that
             return Err(error);
         }
         let ended = self.clock.now();
@@ -196,7 +198,10 @@ impl Objects {
                     *watched = Some(error);
                 } else {
                     drop(state);
-                    self.report(py, key, &error, true);
+                    // what no key names yet will fail again
+                    if let Some(key) = self.names.report(*key) {
+                        self.failed(py, Some(&key), &error);
+                    }
                 }
                 Error::codec("python", text)
             })
@@ -207,11 +212,10 @@ impl Objects {
         encoded
     }
 
-    fn report(&self, py: Python<'_>, key: &Id, error: &PyErr, pickling: bool) {
-        let Some((key, first)) = self.names.report(*key, pickling) else { return };
-        let told = key
-            .object(py)
-            .and_then(|key| self.hooks.failed.call1(py, (key, error.value(py), pickling, first)));
+    fn failed(&self, py: Python<'_>, key: Option<&Key>, error: &PyErr) {
+        let pickling = key.is_some();
+        let key = key.map(|key| key.object(py)).transpose();
+        let told = key.and_then(|key| self.hooks.failed.call1(py, (key, error.value(py), pickling)));
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }

@@ -9,26 +9,32 @@ use spill_compress::{Compress, Compression};
 use spill_core::{Error, ErrorKind, Frames, Key, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
-use crate::error::raised;
+use crate::error::{MAX_SPILL, raised};
 use crate::names::Id;
 
 /// Storage of frames, whatever it is made of.
 pub(crate) type Store = Arc<dyn MutableMapping<Id, Frames>>;
 
 /// The object store below the disk.
-pub(crate) struct ObjectLevel(#[cfg(feature = "object")] Arc<overspill::presets::FilesOverObjects<Id>>);
+pub(crate) struct ObjectLevel {
+    #[cfg(feature = "object")]
+    below: Arc<overspill::presets::FilesOverObjects<Id>>,
+    /// What values take of the target while they are being uploaded, in bytes.
+    pub(crate) uploads: u64,
+}
 
 impl ObjectLevel {
     /// What is in it.
     #[cfg(feature = "object")]
     pub(crate) fn held(&self) -> SpilledSize {
-        self.0.slow().usage().spilled
+        self.below.slow().usage().spilled
     }
 
-    /// Why it takes no value, where that is so. What the disk says then is no more than that it is full.
+    /// Why it takes no value, where that is known; nothing is asked. What the disk says then is no more than that it is
+    /// full.
     #[cfg(feature = "object")]
     pub(crate) fn problem(&self) -> Option<Error> {
-        self.0.slow().flush().err()
+        self.below.slow().inner().upload_error()
     }
 
     #[cfg(not(feature = "object"))]
@@ -75,7 +81,7 @@ fn build(settings: &Settings, pool: &Pool) -> Result<(Store, Option<ObjectLevel>
         return Ok((Arc::new(Compress::new(compression, below).with_pool(pool.clone())), Some(level)));
     }
     let segments = Segments::open(files()?)?;
-    let capped = Capped { inner: segments, limit: settings.max_spill, setting: "max_spill" };
+    let capped = Capped { inner: segments, limit: settings.max_spill, setting: MAX_SPILL };
     Ok((Arc::new(Compress::new(compression, capped).with_pool(pool.clone())), None))
 }
 
@@ -91,7 +97,8 @@ fn over_objects(
     let quota = settings.max_spill.unwrap_or(u64::MAX);
     let below =
         Arc::new(overspill::presets::files_over_objects(files()?, quota, settings.target, objects, pool)?);
-    Ok((Arc::clone(&below) as Store, ObjectLevel(below)))
+    let uploads = overspill::presets::upload_bytes(settings.target);
+    Ok((Arc::clone(&below) as Store, ObjectLevel { below, uploads }))
 }
 
 #[cfg(not(feature = "object"))]

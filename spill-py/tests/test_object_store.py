@@ -7,6 +7,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from dask.sizeof import sizeof
 from distributed import Client, LocalCluster, Scheduler, Worker, wait
 
-from overspill import Objects, SpillBuffer
+from overspill import Objects, SpillBuffer, attached
 from overspill.dask import Spill
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -47,7 +48,8 @@ def test_what_the_disk_has_no_room_for_goes_to_the_object_store_and_comes_back(t
     disk, given = tmp_path / "disk", values(200, 40 * KIB)
     with SpillBuffer(disk, target=400 * KIB, max_spill=2 * MIB, object_store=url) as buffer:
         buffer.update(given)
-        assert buffer.fast.total_weight <= 400 * KIB
+        # what is being uploaded takes a share of the target
+        assert buffer.target == 400 * KIB and buffer.fast.total_weight <= 400 * KIB * 13 // 16
         buffer.flush()
         assert 0 < sum(files(disk).values()) <= 2 * MIB
         slow = list(buffer.slow)
@@ -163,6 +165,106 @@ def test_objects_go_with_their_mapping_and_with_the_process(tmp_path, place, how
     assert not stored() and not files(tmp_path / "disk")
 
 
+FORKS = """
+import logging, os, sys
+from overspill import Objects
+logging.basicConfig(level=logging.DEBUG)
+store = Objects(sys.argv[1])
+store["key"] = b"value"
+store.flush()
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0 and store["key"] == b"value"
+"""
+
+
+def test_a_forked_child_that_ends_leaves_them_and_says_nothing(tmp_path, place):
+    url, stored = place
+    ended = subprocess.run([sys.executable, "-c", FORKS, url], check=True, timeout=300, capture_output=True, text=True)
+    assert "left behind" not in ended.stderr and "Traceback" not in ended.stderr and not stored()
+
+
+FAILS = """
+import sys
+from overspill import Objects
+class Fails(Objects):
+    def close(self):
+        raise OSError("no answer")
+store = Fails(sys.argv[1])
+"""
+
+
+def test_what_cannot_be_closed_at_the_end_is_told(tmp_path):
+    url = f"file://{tmp_path}"
+    ended = subprocess.run([sys.executable, "-c", FAILS, url], check=True, timeout=300, capture_output=True, text=True)
+    assert f"`overspill purge {url}`" in ended.stderr and "OSError: no answer" in ended.stderr
+
+
+RUNS = """
+import sys
+from distributed import Client, LocalCluster, Worker
+from overspill import SpillBuffer
+
+class Watched(SpillBuffer):
+    def close(self):
+        print("closed", *[worker.status.name for worker in Worker._instances])
+        super().close()
+
+settings = {"target": 1000, "max_spill": 0, "object_store": sys.argv[1]}
+cluster = LocalCluster(1, processes=False, dashboard_address=":0", memory_limit="1 GB", data=(Watched, settings))
+client = Client(cluster)
+print(client.submit(bytes, 20_000).result() == bytes(20_000))
+"""
+
+
+def test_workers_of_the_process_end_before_their_buffers(tmp_path):
+    """Left to the end of the interpreter, a worker has its buffer for as long as it runs."""
+    url = f"file://{tmp_path / 'objects'}"
+    ended = subprocess.run(
+        [sys.executable, "-c", RUNS, url], check=True, timeout=300, capture_output=True, text=True, cwd=tmp_path
+    )
+    said = ended.stdout.splitlines()
+    assert said[0] == "True" and len(said) > 1, ended.stderr
+    assert all(line.startswith("closed") and "running" not in line for line in said[1:]), said
+    assert not files(tmp_path / "objects")
+
+
+class Refuses(SpillBuffer):
+    """A buffer that cannot be closed, or not in time."""
+
+    how = threading.Event()
+
+    def close(self):
+        self.how.wait()
+        super().close()
+        raise OSError("no answer")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_worker_that_may_leave_objects_says_so(tmp_path, monkeypatch, caplog, late):
+    monkeypatch.setattr(attached, "CLOSING", 0.01 if late else 60)
+    monkeypatch.setattr(Refuses, "how", threading.Event())
+    url = f"file://{tmp_path / 'objects'}"
+
+    async def run():
+        async with Scheduler(port=0, dashboard_address=":0") as scheduler:
+            async with Worker(
+                scheduler.address,
+                nthreads=1,
+                memory_limit="1 GB",
+                local_directory=str(tmp_path),
+                data=(Refuses, {"object_store": url}),
+            ) as worker:
+                assert worker.data._attached is not None
+                if not late:
+                    Refuses.how.set()
+            Refuses.how.set()
+
+    asyncio.run(run())
+    assert f"`overspill purge {url}`" in caplog.text
+    assert ("not done within 0.01 seconds" if late else "no answer") in caplog.text
+
+
 def test_a_plugin_moves_a_worker_to_it(tmp_path, s3):
     """S34, W10: a running worker; nothing is left in the store when it closes."""
     prefix = tmp_path.name
@@ -219,7 +321,6 @@ def test_a_cluster_by_configuration_alone(tmp_path, s3):
         assert s3.objects(prefix)
         for n in range(0, 160, 40):
             np.testing.assert_array_equal(futures[n].result(), chunk(n, MIB))
-    assert not s3.objects(prefix)
 
 
 def in_the_store(dask_worker):

@@ -38,11 +38,25 @@ def test_many_pairs_at_once(store):
     assert dict(store) == {**large, "small": b"1", "a": b"a", "b": b"b"}
     with pytest.raises(TypeError):
         store.update([("c", b"c"), ("d", 1)])
-    assert "d" not in store
+    assert store["c"] == b"c" and "d" not in store
+    with pytest.raises(TypeError, match="a key of a store is text"):
+        store.update([["e", b"e"], [1, b"f"]])
+    with pytest.raises(ValueError, match="not two things"):
+        store.update([("f", b"f"), ("g", b"g", b"")])
+    with pytest.raises(KeyError):
+        store.update(raises_after({"h": b"h"}))
+    with pytest.raises(KeyboardInterrupt):
+        store.update(raises_after({"i": b"i"}, KeyboardInterrupt()))
+    assert [store[key] for key in "efhi"] == [b"e", b"f", b"h", b"i"] and "g" not in store
     store.clear()
     assert not store and store.stored == (0, 0)
     store["a"] = b"again"
     assert dict(store) == {"a": b"again"}
+
+
+def raises_after(pairs, error=KeyError("raised")):
+    yield from pairs.items()
+    raise error
 
 
 def test_values_come_back_as_bytes_that_may_be_changed(store):

@@ -27,6 +27,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from distributed.utils import run_in_executor_with_context
 from tornado.ioloop import PeriodicCallback
 
+from overspill.ending import left_behind
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -47,7 +48,9 @@ TURN = 0.005
 #: Milliseconds between two looks at what the buffer's threads did.
 BOOKING = 200
 
-#: Seconds that a closing worker waits for its objects to go.
+#: Seconds that a closing worker waits for its objects to go: one that a nanny kills 4 seconds after it asked it to
+#: end, and any other.
+CLOSING_UNDER_NANNY = 3
 CLOSING = 20
 
 #: What the task stream shows: shorter work is not drawn, as Dask has it.
@@ -95,13 +98,15 @@ class Attached(WorkerPlugin):
         self._reader.shutdown(wait=False, cancel_futures=True)
         self._evictor.shutdown(wait=False, cancel_futures=True)
         self._buffer._attached = None
-        return self._close() if self._buffer._has_objects else None
+        return self._close() if self._buffer._object_store else None
 
     async def _close(self) -> None:
         closing = asyncio.ensure_future(asyncio.to_thread(self._buffer.close))
-        done, _ = await asyncio.wait([closing], timeout=CLOSING)
-        if not done or closing.exception() is not None:
-            logger.warning("%r left objects behind; `overspill purge` finds them", self._buffer)
+        patience = CLOSING if self._worker.nanny is None else CLOSING_UNDER_NANNY
+        done, _ = await asyncio.wait([closing], timeout=patience)
+        problem = closing.exception() if done else TimeoutError(f"not done within {patience} seconds")
+        if problem is not None:
+            left_behind(self._buffer._object_store, problem)
 
     # Reading
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
+import os
 import weakref
 from typing import Protocol
 
@@ -16,19 +16,28 @@ class Closes(Protocol):
     def close(self) -> None: ...
 
 
-#: By address, since mappings cannot be hashed.
-_open: weakref.WeakValueDictionary[int, Closes] = weakref.WeakValueDictionary()
+def close_at_exit(what: Closes, url: str) -> None:
+    """Closes what has objects at this URL when the interpreter ends, if it still lives then.
+
+    By a finalizer, which is called after Dask's own functions of ``atexit``: those close the clusters of the
+    process, whose workers need their buffers until then.
+    """
+    weakref.finalize(what, _close, weakref.ref(what), url, os.getpid())
 
 
-def close_at_exit(what: Closes) -> None:
-    """Closes it when the interpreter ends, if it still lives then; closing twice does nothing."""
-    _open[id(what)] = what
+def _close(found: weakref.ref[Closes], url: str, process: int) -> None:
+    what = found()
+    # a forked child has nothing to close
+    if what is None or os.getpid() != process:
+        return
+    try:
+        what.close()
+    except Exception as error:
+        left_behind(url, error)
 
 
-@atexit.register
-def _close_all() -> None:
-    for what in list(_open.values()):
-        try:
-            what.close()
-        except Exception:  # a forked child has nothing to close
-            logger.debug("%r could not be closed", type(what), exc_info=True)
+def left_behind(url: str | None, why: BaseException) -> None:
+    """Logs that objects may have stayed, and what to do."""
+    logger.warning(
+        "Objects may be left behind in the object store; `overspill purge %s` removes them", url, exc_info=why
+    )

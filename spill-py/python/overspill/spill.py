@@ -153,9 +153,10 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         )
         #: Views that somebody has; they have the buffer, which must not have them.
         self._views: WeakValueDictionary[type[_View], _View] = WeakValueDictionary()
-        self._has_objects = bool(object_store)
-        if self._has_objects:
-            close_at_exit(self)
+        #: Its URL.
+        self._object_store = object_store or None
+        if self._object_store:
+            close_at_exit(self, self._object_store)
         if worker_local_directory is not None:
             from overspill.attached import attach_soon
 
@@ -329,11 +330,10 @@ class _Hooks:
         return raised
 
     @staticmethod
-    def failed(key: Key, error: BaseException, pickling: bool, first: bool) -> None:
-        """A value was not spilled, and is still in memory."""
+    def failed(key: Key, error: BaseException, pickling: bool) -> None:
+        """A value was not spilled, and is still in memory. Which, is said where it could not be serialised."""
         if pickling:
-            if first:
-                logger.error("Failed to pickle %r", key, exc_info=error)
+            logger.error("Failed to pickle %r", key, exc_info=error)
         elif "max_spill" in str(error):
             logger.warning("Spill file on disk reached capacity; keeping data in memory")
         else:

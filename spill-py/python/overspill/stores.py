@@ -143,7 +143,7 @@ class Objects(_Store):
         self._place = url
         self._memmap = memmap
         self._open_objects(url, list((options or {}).items()), compressor, max_bytes)
-        close_at_exit(self)
+        close_at_exit(self, url)
 
 
 __all__ = ["Files", "Objects", "Segments"]

@@ -79,11 +79,14 @@ impl<K: Key> Store<K> {
         let mut tries = 0;
         loop {
             tries += 1;
+            let before = self.files.footprint();
             match write(state) {
                 Err(error) if !matches!(error.kind(), ErrorKind::Panicked { .. }) && !state.closed => {
                     let is_quota = matches!(error.kind(), ErrorKind::Full { setting: QUOTA, .. });
                     let elsewhere = !is_quota && self.files.has_another_volume(tries);
-                    if !(elsewhere || error.is_full() && self.reclaim(state)) {
+                    // What a write that failed had taken is no room that was had: the next would take it again.
+                    let mut had_room = || self.reclaim(state) && self.files.footprint().is_below(before);
+                    if !(elsewhere || error.is_full() && had_room()) {
                         return Err(error);
                     }
                 }

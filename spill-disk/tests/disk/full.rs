@@ -56,6 +56,29 @@ fn a_quota_is_never_passed_and_its_error_names_everything() {
     check(&segments, 0..accepted);
 }
 
+/// What a batch wrote before it failed is given back, and is no room that was found for it: it is not tried for ever.
+#[test]
+fn a_batch_longer_than_the_room_is_refused_and_goes_when_there_is_room() {
+    for compactor in [false, true] {
+        let io = MemoryIo::limited(100 << 20);
+        let quota =
+            |config: SegmentsConfig| config.quota_bytes(1 << 20).stage_bytes(1 << 20).compactor(compactor);
+        let segments = store(&io, quota);
+        let (accepted, error) = fill(&segments, 0);
+        assert!(error.is_full(), "{error}");
+        segments.flush().unwrap_err();
+        assert!(segments.insert(accepted, value(accepted, LEN)).unwrap_err().is_full());
+        check(&segments, 0..accepted);
+        assert!(segments.usage().physical <= 1 << 20);
+        for key in 0..accepted / 2 {
+            assert!(segments.remove(&key).unwrap());
+        }
+        segments.flush().unwrap();
+        segments.insert(accepted, value(accepted, LEN)).unwrap();
+        check(&segments, accepted / 2..=accepted);
+    }
+}
+
 #[test]
 fn a_quota_is_worked_in_by_compaction() {
     let io = memory();

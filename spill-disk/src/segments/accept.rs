@@ -79,14 +79,12 @@ impl<K: Key> Store<K> {
         let mut tries = 0;
         loop {
             tries += 1;
-            let before = self.files.footprint();
+            let before = self.taken(state);
             match write(state) {
                 Err(error) if !matches!(error.kind(), ErrorKind::Panicked { .. }) && !state.closed => {
                     let is_quota = matches!(error.kind(), ErrorKind::Full { setting: QUOTA, .. });
                     let elsewhere = !is_quota && self.files.has_another_volume(tries);
-                    // What a write that failed had taken is no room that was had: the next would take it again.
-                    let mut had_room = || self.reclaim(state) && self.files.footprint().is_below(before);
-                    if !(elsewhere || error.is_full() && had_room()) {
+                    if !(elsewhere || error.is_full() && self.reclaim(state, before)) {
                         return Err(error);
                     }
                 }
@@ -101,21 +99,35 @@ impl<K: Key> Store<K> {
         }
     }
 
-    /// Storage had no room: gives back what nobody needs, or compacts what wins much. Says whether some was had.
-    fn reclaim(&self, state: &mut MutexGuard<'_, State<K>>) -> bool {
-        let before = self.files.physical();
-        while self.unlocked(state, || self.files.give_back(false)) {
-            if self.files.physical() < before {
+    fn taken(&self, state: &State<K>) -> Taken {
+        Taken { physical: self.files.physical(), used: state.segments.used() }
+    }
+
+    /// Storage had no room: gives back what nobody needs, or compacts what wins much. Says whether there is more room
+    /// than `before` the write that failed: what that one had taken, the next would take again.
+    fn reclaim(&self, state: &mut MutexGuard<'_, State<K>>, before: Taken) -> bool {
+        loop {
+            while self.unlocked(state, || self.files.give_back(false)) {
+                if self.taken(state).is_below(before) {
+                    return true;
+                }
+            }
+            if state.closed {
+                // The next write says so.
+                return true;
+            }
+            if state.compaction.running {
+                self.compaction_ended.wait(state);
+            } else if state.compaction.failed
+                || !state.segments.is_worth_compacting()
+                || !matches!(self.compact_one(state, true), Ok(true))
+            {
+                return false;
+            }
+            if self.taken(state).is_below(before) {
                 return true;
             }
         }
-        if state.compaction.running {
-            self.compaction_ended.wait(state);
-            return true;
-        }
-        !state.compaction.failed
-            && state.segments.is_worth_compacting()
-            && matches!(self.compact_one(state, true), Ok(true))
     }
 
     fn try_batch(&self, state: &mut MutexGuard<'_, State<K>>) -> Result<()> {
@@ -252,6 +264,22 @@ impl<K: Key> Store<K> {
         let error =
             failed.map_or_else(|panicked| panicked, |source| self.files.failure("write", &run.file, source));
         Err(Failed { run: Some((run.run(), is_last)), error })
+    }
+}
+
+/// Bytes that a store takes.
+#[derive(Clone, Copy)]
+struct Taken {
+    /// Of the device.
+    physical: u64,
+    /// Of its segments.
+    used: u64,
+}
+
+impl Taken {
+    /// Whether there is more room: on the device, or in files to be used again.
+    fn is_below(self, before: Taken) -> bool {
+        self.physical < before.physical || self.used < before.used
     }
 }
 

@@ -28,22 +28,6 @@ pub(super) const QUOTA: &str = "quota_bytes";
 /// Room for a segment is set aside once a device has less than so many segments free.
 const SCARCE: u64 = 16;
 
-/// Bytes that files take.
-#[derive(Clone, Copy)]
-pub(super) struct Footprint {
-    /// All of them.
-    physical: u64,
-    /// Without those that wait to be used again.
-    in_use: u64,
-}
-
-impl Footprint {
-    /// Whether there is more room than `before`: on the device, or in files to be used again.
-    pub(super) fn is_below(self, before: Footprint) -> bool {
-        self.physical < before.physical || self.in_use < before.in_use
-    }
-}
-
 /// All files of one store.
 pub(super) struct Files {
     volumes: Volumes,
@@ -52,8 +36,6 @@ pub(super) struct Files {
     quota: u64,
     inner: Mutex<Inner>,
     physical: AtomicU64,
-    /// Of them, those of files that wait to be used again.
-    idle: AtomicU64,
     /// The workspaces are gone, and all files with them.
     removed: AtomicBool,
     cached: PageCache,
@@ -97,7 +79,6 @@ impl Files {
             quota,
             inner: Mutex::new(inner),
             physical: AtomicU64::new(0),
-            idle: AtomicU64::new(0),
             removed: AtomicBool::new(false),
             cached,
             begun: AtomicBool::new(false),
@@ -108,16 +89,6 @@ impl Files {
     pub(super) fn physical(&self) -> u64 {
         // Whoever retires a file while the store is closed books it after that.
         if self.removed.load(Relaxed) { 0 } else { self.physical.load(Relaxed) }
-    }
-
-    /// What the files take now. Takes no lock.
-    pub(super) fn footprint(&self) -> Footprint {
-        let physical = self.physical();
-        Footprint { physical, in_use: physical.saturating_sub(self.idle.load(Relaxed)) }
-    }
-
-    fn sum_idle(&self, inner: &Inner) {
-        self.idle.store(inner.idle.iter().map(|file| file.extent.load(Relaxed)).sum(), Relaxed);
     }
 
     /// A range for the first of the records of these lengths in bytes and for as many of the others as fit
@@ -269,7 +240,6 @@ impl Files {
             inner.loose.retain(|(other, _)| !Arc::ptr_eq(other, &file));
             if inner.idle.len() < MOST_IDLE && !inner.closed {
                 inner.idle.push(file);
-                self.sum_idle(&inner);
                 return;
             }
         }
@@ -284,7 +254,6 @@ impl Files {
         // One that holds nothing can stay: making files costs more than keeping them.
         if let Some(at) = inner.idle.iter().rposition(|file| file.extent.load(Relaxed) > 0) {
             let file = inner.idle.swap_remove(at);
-            self.sum_idle(&inner);
             drop(inner);
             self.remove(&file);
             return true;
@@ -446,9 +415,7 @@ impl Files {
                     file.forgotten.store(0, Relaxed);
                     file.segment = inner.next;
                     inner.next += 1;
-                    let file = inner.idle.swap_remove(at);
-                    self.sum_idle(inner);
-                    return Ok(file);
+                    return Ok(inner.idle.swap_remove(at));
                 }
             }
         }

@@ -79,6 +79,25 @@ fn a_batch_longer_than_the_room_is_refused_and_goes_when_there_is_room() {
     }
 }
 
+/// Before such a batch is refused, dead records are compacted away, as many times as that wins room.
+#[test]
+fn a_batch_longer_than_the_room_is_compacted_for() {
+    let io = MemoryIo::limited(100 << 20);
+    let segments = store(&io, |config| config.quota_bytes(1 << 20).stage_bytes(1 << 20));
+    let (accepted, _) = fill(&segments, 0);
+    // In every segment some live on.
+    for key in (0..accepted).filter(|key| key % 4 > 0) {
+        assert!(segments.remove(&key).unwrap());
+    }
+    // More than has room without the dead ones' room.
+    for key in accepted..accepted + accepted / 2 {
+        segments.insert(key, value(key, LEN)).unwrap();
+    }
+    segments.flush().unwrap();
+    assert!(segments.usage().physical <= 1 << 20);
+    check(&segments, (0..accepted).filter(|key| key % 4 == 0).chain(accepted..accepted + accepted / 2));
+}
+
 #[test]
 fn a_quota_is_worked_in_by_compaction() {
     let io = memory();

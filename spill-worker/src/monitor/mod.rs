@@ -13,11 +13,12 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
-use spill_core::{Clock, Error, ManualEvict, Result, Usage};
+use spill_core::{Clock, Error, ManualEvict, Result};
 
 use crate::readings::Recent;
 use crate::{MemoryLimit, MemorySource, Readings, Trimmed};
 pub use builder::MonitorBuilder;
+use builder::Settings;
 use evictor::{End, Evictor, Surroundings, Throttle};
 use sampler::{Levels, Sampler};
 
@@ -116,17 +117,9 @@ pub struct MemoryMonitor {
 }
 
 struct Shared {
-    data: Option<Arc<dyn ManualEvict>>,
+    settings: Settings,
     source: Box<dyn MemorySource>,
-    clock: Arc<dyn Clock>,
     levels: Levels,
-    interval: Duration,
-    recent_to_old: Duration,
-    pause_alarm: Duration,
-    usage: Box<dyn Fn() -> Usage + Send + Sync>,
-    collect: Option<Box<dyn Fn() + Send + Sync>>,
-    trim: Box<dyn Fn() -> Result<Trimmed> + Send + Sync>,
-    on_event: Option<OnEvent>,
     signals: Mutex<Signals>,
     /// For the sampler: `stop` or `sample` was set.
     sampler: Condvar,
@@ -136,8 +129,6 @@ struct Shared {
     ended: Condvar,
     status: Mutex<MonitorStatus>,
 }
-
-type OnEvent = Box<dyn Fn(MonitorEvent, &Readings) + Send + Sync>;
 
 #[derive(Default)]
 struct Signals {
@@ -259,8 +250,8 @@ impl Drop for Ended {
 impl Shared {
     /// The sampler's thread.
     fn sample(&self) {
-        let mut sampler = Sampler::new(self.levels, self.interval, self.pause_alarm);
-        let mut recent = Recent::new(self.recent_to_old);
+        let mut sampler = Sampler::new(self.levels, self.settings.interval, self.settings.pause_alarm);
+        let mut recent = Recent::new(self.settings.recent_to_old);
         let mut unread = Throttle::new(UNREAD_EVERY);
         let mut collected = Throttle::new(COLLECT_EVERY);
         loop {
@@ -268,10 +259,10 @@ impl Shared {
                 Ok(memory) => self.act(&mut sampler, &mut recent, memory),
                 Err(error) => {
                     self.status.lock().failed_readings += 1;
-                    if unread.pass(self.clock.now()) {
+                    if unread.pass(self.settings.clock.now()) {
                         tracing::warn!("process memory is not known: {error}");
                     }
-                    self.interval
+                    self.settings.interval
                 }
             };
             let mut signals = self.signals.lock();
@@ -287,8 +278,8 @@ impl Shared {
     /// Process memory; without garbage where that would begin a pause.
     fn read_for(&self, sampler: &Sampler, collected: &mut Throttle) -> Result<u64> {
         let memory = self.read()?;
-        match &self.collect {
-            Some(collect) if sampler.would_pause(memory) && collected.pass(self.clock.now()) => {
+        match &self.settings.collect {
+            Some(collect) if sampler.would_pause(memory) && collected.pass(self.settings.clock.now()) => {
                 if catch_unwind(AssertUnwindSafe(collect)).is_err() {
                     tracing::error!("collecting garbage panicked");
                 }
@@ -300,9 +291,9 @@ impl Shared {
 
     /// Does what a reading calls for, and returns how long to wait for the next.
     fn act(&self, sampler: &mut Sampler, recent: &mut Recent, memory: u64) -> Duration {
-        let now = self.clock.now();
+        let now = self.settings.clock.now();
         let actions = sampler.step(memory, now);
-        let usage = catch_unwind(AssertUnwindSafe(&self.usage)).unwrap_or_default();
+        let usage = catch_unwind(AssertUnwindSafe(&self.settings.usage)).unwrap_or_default();
         let readings = recent.divide(now, memory, &usage);
         {
             let mut status = self.status.lock();
@@ -334,7 +325,7 @@ impl Shared {
     }
 
     fn tell(&self, event: MonitorEvent) {
-        let Some(on_event) = &self.on_event else { return };
+        let Some(on_event) = &self.settings.on_event else { return };
         let readings = self.status.lock().readings.unwrap_or_default();
         if catch_unwind(AssertUnwindSafe(|| on_event(event, &readings))).is_err() {
             tracing::error!("a callback of the memory monitor panicked");
@@ -343,7 +334,7 @@ impl Shared {
 
     /// The evictor's thread.
     fn evict(&self, data: &dyn ManualEvict, level: u64) {
-        let mut evictor = Evictor::new(level, self.interval);
+        let mut evictor = Evictor::new(level, self.settings.interval);
         loop {
             {
                 let mut signals = self.signals.lock();
@@ -391,7 +382,7 @@ impl Surroundings for Shared {
     }
 
     fn now(&self) -> Duration {
-        self.clock.now()
+        self.settings.clock.now()
     }
 
     fn stopped(&self) -> bool {
@@ -410,7 +401,7 @@ impl Surroundings for Shared {
 
     fn trim(&self) -> Option<Trimmed> {
         self.status.lock().trims += 1;
-        match catch_unwind(AssertUnwindSafe(&self.trim)) {
+        match catch_unwind(AssertUnwindSafe(&self.settings.trim)) {
             Ok(Ok(trimmed)) => return Some(trimmed),
             Ok(Err(error)) => tracing::warn!("unused memory cannot be handed back: {error}"),
             Err(_) => tracing::error!("handing unused memory back panicked"),

@@ -162,9 +162,8 @@ where
 
 /// What [`tiers`] has below RAM, for those who put a level of their own above it: segment files of up to `quota` bytes
 /// in the directories of `files`, and what they have no room for in an object store. `target` is the RAM above with
-/// what values take there that are being uploaded: whoever puts a buffer above takes
-/// [`upload_bytes`] off its target. With `u64::MAX` as the quota, values go to the object store
-/// while the devices are full.
+/// what values take there that are being uploaded: whoever puts a buffer above takes [`upload_bytes`]
+/// off its target. With `u64::MAX` as the quota, values go to the object store while the devices are full.
 ///
 /// # Errors
 /// As [`tiers`].
@@ -317,7 +316,7 @@ impl<K: Key, V: Value> Preset<K, V> {
     pub fn tiers<C: Codec<V>>(self, codec: C, store: spill_object::Store) -> Result<Tiers<K, V, C>> {
         let files = Share::of(self.target).stage;
         let share =
-            Share { stage: files, ..Share::with_stage(self.target, Packs::of(self.target).stage() + files) };
+            Share { stage: files, ..Share::with_stage(self.target, upload_bytes(self.target) + files) };
         let config = self.segments_config(&share)?;
         let below = files_over_objects(config, self.quota, self.target, store, &share.pool)?;
         self.buffered(&share, Func::new(codec, below))

@@ -76,7 +76,6 @@ fn get_many_reads_slow_memory_once() {
     assert_eq!(buffer.fast_keys()[..2], [1, 8]);
 }
 
-/// A result for each key: one that cannot be read does not fail the others, and stays where it is.
 /// A batch of which nothing comes to fast memory makes no room there, as a single read of a heavy value makes none.
 #[test]
 fn what_stays_slow_evicts_nothing() {
@@ -91,6 +90,7 @@ fn what_stays_slow_evicts_nothing() {
     assert_eq!(buffer.fast_keys(), [2, 4, 3]);
 }
 
+/// A result for each key: one that cannot be read does not fail the others, and stays where it is.
 #[test]
 fn a_batch_has_a_result_for_each_key() {
     let (buffer, _) = filled(u64::MAX, 4);

@@ -116,7 +116,7 @@ impl State {
     }
 
     fn slot(&self, id: Id) -> Option<&Slot> {
-        self.slots.get(id.slot as usize).filter(|slot| slot.used && slot.generation == id.generation)
+        slot_of(&self.slots, id)
     }
 
     fn slot_mut(&mut self, id: Id) -> Option<&mut Slot> {
@@ -157,9 +157,12 @@ impl State {
     }
 }
 
+fn slot_of(slots: &[Slot], id: Id) -> Option<&Slot> {
+    slots.get(id.slot as usize).filter(|slot| slot.used && slot.generation == id.generation)
+}
+
 fn is_at(slots: &[Slot], id: Id, address: usize) -> bool {
-    let slot = slots.get(id.slot as usize);
-    slot.is_some_and(|slot| slot.used && slot.generation == id.generation && slot.address == address)
+    slot_of(slots, id).is_some_and(|slot| slot.address == address)
 }
 
 impl Names {

@@ -182,6 +182,8 @@ impl<M> Compress<M> {
         }
     }
 
+    /// [`restore`](Self::restore) of what a call gave; inlined, so that it is not moved here and back.
+    #[inline(always)]
     fn restored(&self, mut found: Result<Option<Frames>>) -> Result<Option<Frames>> {
         self.restore(&mut found);
         found
@@ -275,9 +277,7 @@ fn not_compiled_in(name: &'static str) -> Error {
 
 impl<K: Key, M: MutableMapping<K, Frames>> MutableMapping<K, Frames> for Compress<M> {
     fn get(&self, key: &K) -> Result<Option<Frames>> {
-        let mut found = self.inner.get(key);
-        self.restore(&mut found);
-        found
+        self.restored(self.inner.get(key))
     }
     fn insert(&self, key: K, value: Frames) -> Result<()> {
         let stored = self.compress(&value)?;

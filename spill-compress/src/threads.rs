@@ -117,11 +117,31 @@ impl Drop for Working<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::sync::Barrier;
+    use std::time::Duration;
 
+    use parking_lot::Condvar;
     use spill_core::Error;
 
     use super::*;
+
+    /// Where two threads meet, once.
+    #[derive(Default)]
+    struct Meeting {
+        arrived: Mutex<u32>,
+        complete: Condvar,
+    }
+
+    impl Meeting {
+        /// Waits for the other. Nobody comes where no thread can be had, and that is to be an error, not a test that
+        /// hangs: a minute is far more than any machine takes to start a thread.
+        fn wait(&self) -> Result<()> {
+            let mut arrived = self.arrived.lock();
+            *arrived += 1;
+            self.complete.notify_all();
+            self.complete.wait_while_for(&mut arrived, |arrived| *arrived < 2, Duration::from_secs(60));
+            if *arrived < 2 { Err(Error::codec("test", "no second thread came")) } else { Ok(()) }
+        }
+    }
 
     #[test]
     fn results_come_in_order_whoever_made_them() {
@@ -136,13 +156,13 @@ mod tests {
 
     #[test]
     fn a_helper_works_beside_the_caller() {
-        let barrier = Barrier::new(2);
+        let meeting = Meeting::default();
         let met = Threads::new(2).run(
             1,
             0..2,
             || (),
             |(), _| {
-                barrier.wait();
+                meeting.wait()?;
                 Ok(thread::current().id())
             },
         );
@@ -171,12 +191,12 @@ mod tests {
     #[should_panic(expected = "on a helper")]
     fn a_panic_of_a_helper_reaches_the_caller() {
         let caller = thread::current().id();
-        let barrier = Barrier::new(2);
+        let meeting = Meeting::default();
         let panicking = |_: &mut (), _| {
-            barrier.wait();
+            meeting.wait()?;
             assert_eq!(thread::current().id(), caller, "on a helper");
             Ok(())
         };
-        _ = Threads::new(2).run(1, 0..2, || (), panicking);
+        Threads::new(2).run(1, 0..2, || (), panicking).unwrap();
     }
 }

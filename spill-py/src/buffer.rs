@@ -286,7 +286,8 @@ impl NativeBuffer {
             _ => open.hooks.weigh.bind(py).call1((value,)).and_then(|weight| weight.extract()),
         };
         let weight = weighed.inspect_err(|_| open.names.give_up(id))?;
-        let heavy = weight > open.fast_target();
+        // where threads spill, nobody waits for how that ends
+        let heavy = !open.behind && weight > open.fast_target();
         if heavy {
             open.buffer.slow().watch(&id);
         }

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import sys
-from pathlib import Path
 
 import distributed.spill
 import distributed.worker_memory
@@ -17,12 +15,9 @@ import pytest
 from distributed import wait
 from distributed.utils_test import captured_logger, gen_cluster, inc
 
-sys.path.insert(0, str(Path(__file__).parent / "plugins"))
-_originals = distributed.spill.SpillBuffer, distributed.worker_memory.SpillBuffer
-from swap_spill_buffer import SpillBuffer  # noqa: E402
+from overspill import SpillBuffer
 
-distributed.spill.SpillBuffer, distributed.worker_memory.SpillBuffer = _originals
-
+DaskBuffer = distributed.spill.SpillBuffer
 MEMORY = "distributed.worker.memory."
 
 
@@ -42,6 +37,24 @@ class Unpicklable:
 
     def __sizeof__(self):
         return self.size
+
+
+def test_in_the_place_of_dasks_it_keeps_dasks_rules(tmp_path, monkeypatch):
+    """B05, B11: unless told otherwise, where Dask would make it, in either of the two modules."""
+    with SpillBuffer(str(tmp_path), target=1000) as buffer:
+        with pytest.raises(TypeError):
+            buffer["bad"] = Unpicklable(2000)
+        assert "bad" not in buffer
+        with pytest.raises(NotImplementedError):
+            buffer.pop("bad", None)
+    with SpillBuffer(str(tmp_path), target=1000, as_dask=False) as buffer:
+        assert buffer.pop("bad", None) is None
+    monkeypatch.setattr(distributed.spill, "SpillBuffer", DaskBuffer)
+    with SpillBuffer(str(tmp_path), target=1000) as buffer, pytest.raises(NotImplementedError):
+        buffer.pop("bad", None)
+    monkeypatch.setattr(distributed.worker_memory, "SpillBuffer", DaskBuffer)
+    with SpillBuffer(str(tmp_path), target=1000) as buffer:
+        assert buffer.pop("bad", None) is None
 
 
 @gen_cluster(client=True)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, 
 from weakref import WeakValueDictionary
 
 import dask.sizeof
+import distributed.spill
+import distributed.worker_memory
 from dask.sizeof import sizeof
 from dask.typing import Key
 from distributed.metrics import context_meter
@@ -98,7 +100,8 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     as_dask:
         Whether to do as Dask where we think better of it: a value that is heavier than the target and cannot be
         serialised is forgotten when that is raised, nothing is evicted past a value that cannot be, and ``pop`` is
-        refused. Otherwise the value is kept in memory, the next one is evicted, and ``pop`` works.
+        refused. Otherwise the value is kept in memory, the next one is evicted, and ``pop`` works. Unless given, so
+        where this class stands in the place of Dask's: in ``distributed.spill`` or ``distributed.worker_memory``.
 
     Raises
     ------
@@ -120,7 +123,7 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         compressor: str | None = None,
         writers: int | None = None,
         object_store: str | Literal[False] | None = None,
-        as_dask: bool = False,
+        as_dask: bool | None = None,
     ) -> None:
         if worker_local_directory is None and target is None and max_spill is None and _in_a_loop():
             # Dask gives a worker's directory to a bare callable in the first place
@@ -140,6 +143,8 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
             spill_directory = settings.directories(worker_local_directory)
         if writers is None:
             writers = settings.writers(0 if worker_local_directory is None else 1)
+        if as_dask is None:
+            as_dask = any(isinstance(self, place.SpillBuffer) for place in (distributed.spill, distributed.worker_memory))
         self._as_dask = as_dask
         self._open(
             directories=_paths(spill_directory),

@@ -5,13 +5,16 @@ use crate::shuffle::Width;
 /// Bytes of a row: the widest item, so that each column of the rows is one byte of the items, for all widths.
 const ROW: usize = 16;
 
-/// Rows looked at, at least (in a frame that has them) and at most. More sharpen the estimate and cost time
-/// that incompressible frames do not give back.
-const FEWEST: usize = 16;
-const MOST: usize = 64;
+/// Rows next to each other that are looked at: a line of the processor's cache, which costs as much as a byte of it.
+const LINE: usize = 4;
 
-/// One row is looked at in so many bytes.
-const SPACING: usize = 512;
+/// Lines looked at, at least (in a frame that has them) and at most. More sharpen the estimate and cost time
+/// that incompressible frames do not give back.
+const FEWEST: usize = 4;
+const MOST: usize = 16;
+
+/// One line is looked at in so many bytes.
+const SPACING: usize = 2 << 10;
 
 /// How much more often bytes must meet their like within columns than overall, for items of that width to be
 /// believed.
@@ -20,7 +23,7 @@ const CLEARLY: f64 = 1.25;
 /// A narrower width is as good when it reaches this share of what the best one does.
 const NEARLY: f64 = 0.9;
 
-/// Spreads the rows looked at without a period.
+/// Spreads the lines looked at without a period.
 const SCATTER: usize = 0x9E37_79B1;
 
 /// What a frame looks like.
@@ -33,19 +36,25 @@ pub(super) struct Sample {
     pub(super) bits: f64,
 }
 
-/// Looks at rows spread over `frame`.
+/// Looks at lines spread over `frame`.
 pub(super) fn look(frame: &[u8]) -> Sample {
-    let rows = frame.as_chunks::<ROW>().0;
-    let count = (frame.len() / SPACING).clamp(FEWEST, MOST).min(rows.len());
-    if count < 2 {
+    let lines = frame.as_chunks::<ROW>().0.as_chunks::<LINE>().0;
+    let count = (frame.len() / SPACING).clamp(FEWEST, MOST).min(lines.len());
+    if count == 0 {
         return Sample { width: Width::One, bits: 0.0 };
     }
-    let mut columns = [[0_u16; 256]; ROW];
-    for n in 0..count {
-        // One row of each part. Always the same one would meet numbers that grow evenly at steps of a power of
+    // All are fetched before any is counted: no cache holds them, and waiting for one after the other would take several
+    // times as long.
+    let mut seen = [[[0; ROW]; LINE]; MOST];
+    for (n, seen) in seen[..count].iter_mut().enumerate() {
+        // One line of each part. Always the same one would meet numbers that grow evenly at steps of a power of
         // two, where their low bytes do not change at all.
-        let (start, end) = (n * rows.len() / count, (n + 1) * rows.len() / count);
-        let row = &rows[start + (n.wrapping_mul(SCATTER) >> 16) % (end - start)];
+        let (start, end) = (n * lines.len() / count, (n + 1) * lines.len() / count);
+        *seen = lines[start + (n.wrapping_mul(SCATTER) >> 16) % (end - start)];
+    }
+    let rows = seen[..count].as_flattened();
+    let mut columns = [[0_i16; 256]; ROW];
+    for row in rows {
         for (column, byte) in columns.iter_mut().zip(row) {
             column[usize::from(*byte)] += 1;
         }
@@ -58,8 +67,8 @@ pub(super) fn look(frame: &[u8]) -> Sample {
         for (to, from) in first.iter_mut().zip(second.iter()).take(if lanes < ROW { lanes } else { 0 }) {
             to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
         }
-        let bytes = count * ROW / lanes;
-        let squares: u32 = first.iter().flatten().map(|n| u32::from(*n) * u32::from(*n)).sum();
+        let bytes = rows.len() * ROW / lanes;
+        let squares: i32 = first.as_flattened().iter().map(|n| i32::from(*n) * i32::from(*n)).sum();
         equal[usize::from(width.power())] =
             (f64::from(squares) - (bytes * lanes) as f64) / (lanes * bytes * (bytes - 1)) as f64;
     }

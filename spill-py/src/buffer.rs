@@ -1,6 +1,5 @@
 //! The buffer as Python sees it: what `overspill.SpillBuffer` is built upon.
 
-use std::borrow::Borrow;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -88,7 +87,7 @@ impl NativeBuffer {
     }
 
     /// The key, if the object can be one; no other is ever present.
-    fn known(object: &Bound<'_, PyAny>) -> PyResult<Lookup> {
+    fn known<'a, 'py>(object: &'a Bound<'py, PyAny>) -> PyResult<Lookup<'a, 'py>> {
         Lookup::of(object).map_err(|_| PyKeyError::new_err(object.clone().unbind()))
     }
 
@@ -257,7 +256,7 @@ impl NativeBuffer {
         let key = Self::known(object)?;
         let absent = || PyKeyError::new_err(object.clone().unbind());
         loop {
-            let id = open.names.id(&key).ok_or_else(absent)?;
+            let id = open.names.id(key.as_ref()).ok_or_else(absent)?;
             // What is in fast memory is given without letting the interpreter go: who else wants it would keep
             // it for some milliseconds.
             if let Some(value) = open.buffer.get_fast(&id).map_err(|error| raised(&error))? {
@@ -267,7 +266,7 @@ impl NativeBuffer {
             match open.booked(py, || open.buffer.get(&id))?.map_err(|error| raised(&error))? {
                 Some(value) => return Ok(value.object(py)),
                 // it was replaced meanwhile, or is gone
-                None if open.names.id(&key) == Some(id) => return Err(absent()),
+                None if open.names.id(key.as_ref()) == Some(id) => return Err(absent()),
                 None => {}
             }
         }
@@ -277,7 +276,7 @@ impl NativeBuffer {
         let open = self.open()?;
         let py = object.py();
         let key = Lookup::of(object)?;
-        let id = match open.names.begin(&key, address(value)) {
+        let id = match open.names.begin(key.as_ref(), address(value)) {
             Begun::Shared(removed) => return open.release(py, removed),
             Begun::New(id) => id,
         };
@@ -298,12 +297,12 @@ impl NativeBuffer {
             open.buffer.slow().unwatch(&id);
             return Err(raised(&error));
         }
-        open.release(py, open.names.link(&key, id))?;
+        open.release(py, open.names.link(key.as_ref(), id))?;
         open.shrink(py)?;
         let failed = if heavy { open.buffer.slow().unwatch(&id) } else { None };
         let Some(error) = failed else { return Ok(()) };
         if open.forgets {
-            open.release(py, open.names.unlink_from(&key, id))?;
+            open.release(py, open.names.unlink_from(key.as_ref(), id))?;
         }
         let error = open.hooks.refused.bind(py).call1((object, error.value(py)))?;
         Err(PyErr::from_value(error))
@@ -312,7 +311,7 @@ impl NativeBuffer {
     fn __delitem__(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let open = self.open()?;
         let key = Self::known(object)?;
-        match open.names.unlink(&key) {
+        match open.names.unlink(key.as_ref()) {
             Removed::Nothing => Err(PyKeyError::new_err(object.clone().unbind())),
             removed => open.release(object.py(), removed),
         }
@@ -321,8 +320,9 @@ impl NativeBuffer {
     /// Removes all keys; no value is read.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let open = self.open()?;
-        for (key, _) in open.names.all() {
-            open.release(py, open.names.unlink(key.borrow()))?;
+        for (key, _) in open.names.all(py) {
+            let key = key.object(py)?;
+            open.release(py, open.names.unlink(Lookup::of(&key)?.as_ref()))?;
         }
         Ok(())
     }
@@ -330,7 +330,7 @@ impl NativeBuffer {
     fn __contains__(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
         let open = self.open()?;
         let Ok(key) = Lookup::of(object) else { return Ok(false) };
-        Ok(open.names.id(&key).is_some())
+        Ok(open.names.id(key.as_ref()).is_some())
     }
 
     fn __len__(&self) -> PyResult<usize> {
@@ -346,13 +346,13 @@ impl NativeBuffer {
     #[pyo3(signature = (fast=None))]
     fn _keys<'py>(&self, py: Python<'py>, fast: Option<bool>) -> PyResult<Bound<'py, PyList>> {
         let open = self.open()?;
-        let keys = py.detach(|| {
-            let mut keys = open.names.all();
-            if let Some(fast) = fast {
-                keys.retain(|(_, id)| Self::in_fast(open, *id) == fast);
-            }
-            keys
-        });
+        let mut keys = open.names.all(py);
+        if let Some(fast) = fast {
+            let here: Vec<_> =
+                py.detach(|| keys.iter().map(|(_, id)| Self::in_fast(open, *id) == fast).collect());
+            let mut here = here.into_iter();
+            keys.retain(|_| here.next() == Some(true));
+        }
         let objects: PyResult<Vec<_>> = keys.iter().map(|(key, _)| key.object(py)).collect();
         PyList::new(py, objects?)
     }
@@ -361,7 +361,7 @@ impl NativeBuffer {
     fn _where(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         let open = self.open()?;
         let Ok(key) = Lookup::of(object) else { return Ok(None) };
-        Ok(open.names.id(&key).map(|id| Self::in_fast(open, id)))
+        Ok(open.names.id(key.as_ref()).map(|id| Self::in_fast(open, id)))
     }
 
     /// The value of a key, without counting as a use.
@@ -370,10 +370,10 @@ impl NativeBuffer {
         let (py, key) = (object.py(), Self::known(object)?);
         let absent = || PyKeyError::new_err(object.clone().unbind());
         loop {
-            let id = open.names.id(&key).ok_or_else(absent)?;
+            let id = open.names.id(key.as_ref()).ok_or_else(absent)?;
             match open.booked(py, || open.buffer.peek(&id))?.map_err(|error| raised(&error))? {
                 Some(value) => return Ok(value.object(py)),
-                None if open.names.id(&key) == Some(id) => return Err(absent()),
+                None if open.names.id(key.as_ref()) == Some(id) => return Err(absent()),
                 None => {}
             }
         }
@@ -383,14 +383,14 @@ impl NativeBuffer {
     fn _weight(&self, object: &Bound<'_, PyAny>) -> PyResult<u64> {
         let open = self.open()?;
         let absent = || PyKeyError::new_err(object.clone().unbind());
-        let id = open.names.id(&Self::known(object)?).ok_or_else(absent)?;
+        let id = open.names.id(Self::known(object)?.as_ref()).ok_or_else(absent)?;
         Ok(open.stored_in_fast(object.py(), id)?.ok_or_else(absent)?.weight())
     }
 
     /// The weight that a spilled value had and the bytes of its record.
     fn _stored(&self, object: &Bound<'_, PyAny>) -> PyResult<(u64, u64)> {
         let open = self.open()?;
-        let id = open.names.id(&Self::known(object)?);
+        let id = open.names.id(Self::known(object)?.as_ref());
         let size = object.py().detach(|| id.and_then(|id| open.buffer.stored_size(&id)));
         let size = size.ok_or_else(|| PyKeyError::new_err(object.clone().unbind()))?;
         Ok((size.memory, size.disk))
@@ -423,7 +423,8 @@ impl NativeBuffer {
 
     /// The keys whose failure to be serialised has been logged.
     fn _reported<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let keys: PyResult<Vec<_>> = self.open()?.names.reported().iter().map(|key| key.object(py)).collect();
+        let keys: PyResult<Vec<_>> =
+            self.open()?.names.reported(py).iter().map(|key| key.object(py)).collect();
         PyList::new(py, keys?)
     }
 

@@ -1,20 +1,30 @@
-//! Keys of a task graph as bytes: text, bytes, numbers, `None` and tuples of such.
+//! Keys of a task graph: text, bytes, numbers, `None` and tuples of such.
 //!
-//! Two keys have the same bytes exactly when Python calls them equal, so `1`, `1.0` and `True` are one key and
-//! `"1"` is another (PARITY B09). A key that is read back is equal to the one given and not the same object.
+//! Text is held as the object that it is, and compared as Python does; whatever else becomes bytes. Two keys are the
+//! same exactly when Python calls them equal, so `1`, `1.0` and `True` are one key and `"1"` is another (PARITY B09).
+//! No Python code runs when keys are compared.
 
-use std::borrow::Borrow;
 use std::cell::Cell;
-use std::ops::Deref;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFloat, PyInt, PyString, PyTuple};
 
-/// The bytes of a key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key(Arc<[u8]>);
+/// A key.
+pub(crate) enum Key {
+    /// Of the very type `str`.
+    Text(Py<PyString>),
+    Other(Arc<[u8]>),
+}
+
+/// A key that is looked for, where it lies.
+#[derive(Clone, Copy)]
+pub(crate) enum KeyRef<'a, 'py> {
+    Text(&'a Bound<'py, PyString>),
+    Other(&'a [u8]),
+}
 
 const TEXT: u8 = b's';
 /// Text with surrogates, which UTF-8 has no form for.
@@ -28,27 +38,64 @@ const NONE: u8 = b'n';
 const TUPLE: u8 = b't';
 
 impl Key {
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Key::Text(text) => Key::Text(text.clone_ref(py)),
+            Key::Other(bytes) => Key::Other(Arc::clone(bytes)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is(&self, key: KeyRef<'_, '_>) -> bool {
+        match (self, key) {
+            (Key::Text(text), KeyRef::Text(key)) => {
+                text.is(key) || text.bind(key.py()).as_any().eq(key).unwrap_or(false)
+            }
+            (Key::Other(bytes), KeyRef::Other(key)) => **bytes == *key,
+            _ => false,
+        }
+    }
+
     /// The object.
     pub(crate) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let mut rest = &*self.0;
-        read(py, &mut rest)
+        match self {
+            Key::Text(text) => Ok(text.bind(py).clone().into_any()),
+            Key::Other(bytes) => read(py, &mut &**bytes),
+        }
     }
 }
 
-impl From<&[u8]> for Key {
-    fn from(bytes: &[u8]) -> Self {
-        Key(bytes.into())
+impl KeyRef<'_, '_> {
+    /// Text has Python's hash, which its object remembers.
+    #[inline]
+    pub(crate) fn hash(self, hasher: &impl BuildHasher) -> u64 {
+        match self {
+            // it cannot fail
+            KeyRef::Text(text) => text.hash().unwrap_or_default().cast_unsigned() as u64,
+            KeyRef::Other(bytes) => hasher.hash_one(bytes),
+        }
     }
 }
 
-impl Borrow<[u8]> for Key {
-    fn borrow(&self) -> &[u8] {
-        &self.0
+impl From<KeyRef<'_, '_>> for Key {
+    fn from(key: KeyRef<'_, '_>) -> Self {
+        match key {
+            KeyRef::Text(text) => Key::Text(text.clone().unbind()),
+            KeyRef::Other(bytes) => Key::Other(bytes.into()),
+        }
     }
 }
 
-/// The bytes of a key that Python gave, in memory that the thread has for that.
-pub(crate) struct Lookup(Vec<u8>);
+/// A key that Python gave: text as it is, or bytes in memory that the thread has for that.
+pub(crate) enum Lookup<'a, 'py> {
+    Text(&'a Bound<'py, PyString>),
+    /// Made of an object whose type is derived from `str`.
+    Plain(Bound<'py, PyString>),
+    Other(Scratch),
+}
+
+/// Bytes in memory that goes back to the thread.
+pub(crate) struct Scratch(Vec<u8>);
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -57,25 +104,35 @@ thread_local! {
 /// More than this many bytes are not kept for the next key.
 const LONG_KEY: usize = 4096;
 
-impl Lookup {
+impl<'a, 'py> Lookup<'a, 'py> {
     /// The key of `object`, or a `TypeError` when it is of a type that cannot be one.
-    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[inline]
+    pub(crate) fn of(object: &'a Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(text) = object.cast_exact::<PyString>() {
+            return Ok(Lookup::Text(text));
+        }
+        if let Ok(text) = object.cast::<PyString>() {
+            let plain = object.py().get_type::<PyString>().call_method1("__str__", (text,))?;
+            return Ok(Lookup::Plain(plain.cast_into_exact()?));
+        }
         // taken out, since Python code that is called may look for a key itself
-        let mut lookup = Lookup(SCRATCH.take());
-        lookup.0.clear();
-        write(object, &mut lookup.0)?;
-        Ok(lookup)
+        let mut scratch = Scratch(SCRATCH.take());
+        scratch.0.clear();
+        write(object, &mut scratch.0)?;
+        Ok(Lookup::Other(scratch))
+    }
+
+    #[inline]
+    pub(crate) fn as_ref(&self) -> KeyRef<'_, 'py> {
+        match self {
+            Lookup::Text(text) => KeyRef::Text(text),
+            Lookup::Plain(text) => KeyRef::Text(text),
+            Lookup::Other(scratch) => KeyRef::Other(&scratch.0),
+        }
     }
 }
 
-impl Deref for Lookup {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Lookup {
+impl Drop for Scratch {
     fn drop(&mut self) {
         if self.0.capacity() <= LONG_KEY {
             SCRATCH.set(std::mem::take(&mut self.0));

@@ -10,10 +10,12 @@
 use std::hash::{Hash, Hasher};
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::EntryRef;
+use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
+use pyo3::Python;
 
-use crate::key::Key;
+use crate::ids::Ids;
+use crate::key::{Key, KeyRef};
 
 /// The number of a value: a slot, and how often it was used before. It has what it needs to be found without a
 /// search, and is not used again before 2^32 other values were in the slot.
@@ -35,7 +37,7 @@ pub(crate) struct Names(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    ids: HashMap<Key, Id>,
+    ids: Ids,
     slots: Vec<Slot>,
     /// Slots without a value: the one used last is the next, since it is in the processor's cache.
     free: Vec<u32>,
@@ -84,35 +86,23 @@ pub(crate) enum Removed {
 }
 
 impl State {
-    fn add(&mut self, address: usize) -> Id {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            // 2^32 values would take hundreds of gigabytes for what is known of them alone
-            (self.slots.len() - 1) as u32
-        });
-        let at = &mut self.slots[slot as usize];
-        *at = Slot { generation: at.generation, used: true, ..Slot::default() };
-        let id = Id { slot, generation: at.generation };
-        self.arrived(id, address);
-        id
-    }
-
     fn arrived(&mut self, id: Id, address: usize) {
         let came = self.came + 1;
         let Some(slot) = self.slot_mut(id) else { return };
         (slot.address, slot.place) = (address, came);
         self.came = came;
         self.objects.insert(address, id);
+        self.clear_away();
+    }
+
+    /// Forgets where objects were that are gone, once there are as many of them as others.
+    fn clear_away(&mut self) {
         let values = self.slots.len() - self.free.len();
         if self.objects.len() > 2 * values + GONE {
             let slots = &self.slots;
-            self.objects.retain(|address, id| is_at(slots, *id, *address));
+            self.objects
+                .retain(|address, id| slot_of(slots, *id).is_some_and(|slot| slot.address == *address));
         }
-    }
-
-    /// The value whose object is there.
-    fn at(&self, address: usize) -> Option<Id> {
-        self.objects.get(&address).copied().filter(|id| is_at(&self.slots, *id, address))
     }
 
     fn slot(&self, id: Id) -> Option<&Slot> {
@@ -140,19 +130,13 @@ impl State {
         Removed::Value(id)
     }
 
-    fn link(&mut self, key: &[u8], id: Id) -> Removed {
+    fn link(&mut self, key: KeyRef<'_, '_>, id: Id) -> Removed {
         if let Some(slot) = self.slot_mut(id) {
             slot.count += 1;
         }
-        match self.ids.entry_ref(key) {
-            EntryRef::Occupied(mut entry) => {
-                let old = entry.insert(id);
-                self.unname(old)
-            }
-            EntryRef::Vacant(entry) => {
-                entry.insert_with_key(Key::from(key), id);
-                Removed::Nothing
-            }
+        match self.ids.insert(key, id) {
+            Some(old) => self.unname(old),
+            None => Removed::Nothing,
         }
     }
 }
@@ -161,25 +145,42 @@ fn slot_of(slots: &[Slot], id: Id) -> Option<&Slot> {
     slots.get(id.slot as usize).filter(|slot| slot.used && slot.generation == id.generation)
 }
 
-fn is_at(slots: &[Slot], id: Id, address: usize) -> bool {
-    slot_of(slots, id).is_some_and(|slot| slot.address == address)
+/// A number that no key has, for a value that came to memory as the `came`th and whose object is at `address`.
+fn add(slots: &mut Vec<Slot>, free: &mut Vec<u32>, came: u64, address: usize) -> Id {
+    let new = Slot { used: true, place: came, address, ..Slot::default() };
+    let Some(slot) = free.pop() else {
+        slots.push(new);
+        // 2^32 values would take hundreds of gigabytes for what is known of them alone
+        return Id { slot: (slots.len() - 1) as u32, generation: 0 };
+    };
+    let at = &mut slots[slot as usize];
+    *at = Slot { generation: at.generation, ..new };
+    Id { slot, generation: at.generation }
 }
 
 impl Names {
     /// Begins to set `key` to the object at `address`.
-    pub(crate) fn begin(&self, key: &[u8], address: usize) -> Begun {
+    pub(crate) fn begin(&self, key: KeyRef<'_, '_>, address: usize) -> Begun {
         let mut state = self.0.lock();
-        if let Some(id) = state.at(address)
-            && state.slot(id).is_some_and(|slot| slot.count > 0)
-            && state.ids.get(key) != Some(&id)
-        {
-            return Begun::Shared(state.link(key, id));
+        let State { ids, slots, free, came, objects } = &mut *state;
+        let place = objects.entry(address);
+        if let Entry::Occupied(known) = &place {
+            let id = *known.get();
+            if slot_of(slots, id).is_some_and(|slot| slot.address == address && slot.count > 0)
+                && ids.get(key) != Some(id)
+            {
+                return Begun::Shared(state.link(key, id));
+            }
         }
-        Begun::New(state.add(address))
+        *came += 1;
+        let id = add(slots, free, *came, address);
+        place.insert(id);
+        state.clear_away();
+        Begun::New(id)
     }
 
     /// The value `id` is in the buffer: `key` names it from now on.
-    pub(crate) fn link(&self, key: &[u8], id: Id) -> Removed {
+    pub(crate) fn link(&self, key: KeyRef<'_, '_>, id: Id) -> Removed {
         self.0.lock().link(key, id)
     }
 
@@ -189,28 +190,32 @@ impl Names {
     }
 
     /// Takes `key` away.
-    pub(crate) fn unlink(&self, key: &[u8]) -> Removed {
+    pub(crate) fn unlink(&self, key: KeyRef<'_, '_>) -> Removed {
         let mut state = self.0.lock();
-        match state.ids.remove(key) {
-            Some(id) => state.unname(id),
-            None => Removed::Nothing,
-        }
+        let Some((held, id)) = state.ids.remove(key) else { return Removed::Nothing };
+        let removed = state.unname(id);
+        drop(state);
+        drop(held); // with the lock given back
+        removed
     }
 
     /// Takes `key` away if it names the value `id` still.
-    pub(crate) fn unlink_from(&self, key: &[u8], id: Id) -> Removed {
+    pub(crate) fn unlink_from(&self, key: KeyRef<'_, '_>, id: Id) -> Removed {
         let mut state = self.0.lock();
-        if state.ids.get(key) != Some(&id) {
+        if state.ids.get(key) != Some(id) {
             return Removed::Nothing;
         }
-        state.ids.remove(key);
-        state.unname(id)
+        let held = state.ids.remove(key);
+        let removed = state.unname(id);
+        drop(state);
+        drop(held); // with the lock given back
+        removed
     }
 
     /// The number of the value of `key`.
     #[inline]
-    pub(crate) fn id(&self, key: &[u8]) -> Option<Id> {
-        self.0.lock().ids.get(key).copied()
+    pub(crate) fn id(&self, key: KeyRef<'_, '_>) -> Option<Id> {
+        self.0.lock().ids.get(key)
     }
 
     /// How many keys there are.
@@ -219,10 +224,10 @@ impl Names {
     }
 
     /// All keys with the numbers of their values, in the order in which the values came to memory.
-    pub(crate) fn all(&self) -> Vec<(Key, Id)> {
+    pub(crate) fn all(&self, py: Python<'_>) -> Vec<(Key, Id)> {
         let state = self.0.lock();
         let place = |id: Id| state.slot(id).map_or(0, |slot| slot.place);
-        let mut all: Vec<_> = state.ids.iter().map(|(key, id)| (place(*id), key.clone(), *id)).collect();
+        let mut all: Vec<_> = state.ids.iter().map(|(key, id)| (place(id), key.clone_ref(py), id)).collect();
         drop(state);
         all.sort_unstable_by_key(|(place, ..)| *place);
         all.into_iter().map(|(_, key, id)| (key, id)).collect()
@@ -230,19 +235,19 @@ impl Names {
 
     /// That the value `id` cannot be serialised is reported now: a key of it, unless that was done before, or no key
     /// names it yet. Looks at all keys, once for such a value.
-    pub(crate) fn report(&self, id: Id) -> Option<Key> {
+    pub(crate) fn report(&self, py: Python<'_>, id: Id) -> Option<Key> {
         let mut state = self.0.lock();
         state.slot(id).filter(|slot| slot.count > 0 && !slot.reported)?;
-        let key = state.ids.iter().find(|(_, named)| **named == id)?.0.clone();
+        let key = state.ids.iter().find(|(_, named)| *named == id)?.0.clone_ref(py);
         state.slot_mut(id)?.reported = true;
         Some(key)
     }
 
     /// The keys whose failure to be serialised has been reported.
-    pub(crate) fn reported(&self) -> Vec<Key> {
+    pub(crate) fn reported(&self, py: Python<'_>) -> Vec<Key> {
         let state = self.0.lock();
         let reported = |id: Id| state.slot(id).is_some_and(|slot| slot.reported);
-        state.ids.iter().filter(|(_, id)| reported(**id)).map(|(key, _)| key.clone()).collect()
+        state.ids.iter().filter(|(_, id)| reported(*id)).map(|(key, _)| key.clone_ref(py)).collect()
     }
 
     /// The object of the value `id` is in fast memory, at `address`.

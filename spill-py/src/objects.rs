@@ -4,6 +4,8 @@
 //! the codec alone; its own lock is never held meanwhile.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +52,8 @@ pub(crate) struct Objects {
     pool: Pool,
     names: Arc<Names>,
     state: Mutex<State>,
+    /// How many values are stored, so that none is looked for where there are none.
+    stored: AtomicUsize,
     /// What the threads of the buffer did since they were last asked.
     behind: Mutex<Tally>,
     clock: SystemClock,
@@ -91,6 +95,7 @@ impl Objects {
             pool,
             names,
             state: Mutex::default(),
+            stored: AtomicUsize::new(0),
             behind: Mutex::default(),
             clock: SystemClock::new(),
             encode: Meter::default(),
@@ -183,7 +188,10 @@ impl Objects {
 
     fn note(&self, key: &Id, value: &Value, hash: u128, fresh: bool) {
         let weak = Python::attach(|py| PyWeakrefReference::new(&value.object(py)).ok().map(Bound::unbind));
-        let old = self.state.lock().records.insert(*key, Record { hash, fresh, weak });
+        let mut state = self.state.lock();
+        let old = state.records.insert(*key, Record { hash, fresh, weak });
+        self.stored.store(state.records.len(), Release);
+        drop(state);
         drop(old); // with the lock given back
     }
 
@@ -199,7 +207,7 @@ impl Objects {
                 } else {
                     drop(state);
                     // what no key names yet will fail again
-                    if let Some(key) = self.names.report(*key) {
+                    if let Some(key) = self.names.report(py, *key) {
                         self.failed(py, Some(&key), &error);
                     }
                 }
@@ -282,7 +290,10 @@ impl Objects {
     }
 
     fn forget(&self, key: &Id) {
-        let record = self.state.lock().records.remove(key);
+        let mut state = self.state.lock();
+        let record = state.records.remove(key);
+        self.stored.store(state.records.len(), Release);
+        drop(state);
         drop(record);
     }
 }
@@ -342,7 +353,7 @@ impl MutableMapping<Id, Value> for Objects {
         Ok(self.remove(key)?.then_some(value))
     }
     fn contains_key(&self, key: &Id) -> bool {
-        self.inner.contains_key(key)
+        self.stored.load(Acquire) > 0 && self.inner.contains_key(key)
     }
     fn len(&self) -> usize {
         self.inner.len()

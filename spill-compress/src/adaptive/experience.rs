@@ -3,7 +3,10 @@
 /// What is nearly as fast and smaller is better: each halving of the room is worth so much of the time (as an
 /// exponent of the share), up to this much in all.
 const ROOM: f64 = 0.1;
-const NEARLY: f64 = 1.04;
+const NEARLY: f64 = 1.08;
+
+/// That much slower than storing a frame as it is may be what is smaller.
+const NEARLY_PLAIN: f64 = 1.02;
 
 /// The share of the time that goes to trying other settings than the best, and the share of the first frame's time
 /// that may go to it at once.
@@ -15,21 +18,27 @@ const AT_FIRST: f64 = 1.0 / 4.0;
 const LEAST_FEE: f64 = 1.0 / 8.0;
 
 /// Each frame fades what is known of a setting by this factor, since the processor may be less busy by now. It is tried
-/// again when the faded figure is below the best's and it has faded so far at least.
+/// again when the faded figure is below the best's and it has faded so far at least. What a piece told fades sooner: it was
+/// of one frame, and may have been the first that the processor saw of that setting.
 const FADING: f64 = 0.998;
+const FADING_PIECE: f64 = 0.93;
 const FADED: f64 = 0.97;
 
-/// What is not further off than this, in time and in room, is tried on whole frames, which are stored. A piece may shrink
-/// less than they do, by the second factor; so that is done once with all that is not further off in time.
+/// What is not further off than this, in time and in room, is tried on whole frames, which are stored; once also what is
+/// not further off in time alone, since a piece tells less: what a whole frame costs may be less by the second factor.
 const CLOSE: f64 = 1.25;
 const PIECE: f64 = 0.87;
 
-/// What an untried setting may do at best beside the one before it on the ladder, in time and in room; what it will
-/// probably take; and what it may do at best beside the same setting with or without shuffle.
+/// A piece is compressed so often when a setting is tried on it.
+const PIECE_RUNS: f64 = 2.0;
+
+/// What an untried setting may do at best beside the one before it on the ladder, in time and in room, and what it will
+/// probably take; and the same beside the same setting with or without shuffle.
 const HOPED_TIME: f64 = 0.9;
 const HOPED_ROOM: f64 = 0.5;
 const PROBABLE_TIME: f64 = 2.0;
 const HOPED_OF_SHUFFLE: f64 = 0.4;
+const PROBABLE_OF_SHUFFLE: f64 = 4.0;
 
 /// The weight of a new figure in a mean of them; more for a time that is shorter, since whatever disturbs a
 /// measurement makes it longer.
@@ -59,7 +68,7 @@ impl Figures {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     figures: Figures,
-    /// Whether whole frames said so, and not only a piece of one.
+    /// Whether whole frames said so, and not only a piece of one, or frames of another class.
     whole: bool,
     /// How much of it is still believed when trials are chosen: 1 when it was just seen.
     faith: f64,
@@ -70,10 +79,11 @@ impl Known {
         Known { figures, whole, faith: 1.0 }
     }
 
-    /// After a whole frame.
+    /// After a whole frame. The first one may have made contexts and touched fresh memory: that it took longer than was
+    /// expected says nothing.
     fn and(self, seen: Figures) -> Self {
         let old = self.figures;
-        let nanos = cut(seen.nanos, old.nanos);
+        let nanos = if self.whole { cut(seen.nanos, old.nanos) } else { seen.nanos.min(old.nanos) };
         let weight = if nanos < old.nanos { GOOD_NEWS } else { NEWS };
         let share = if self.whole { old.share + NEWS * (seen.share - old.share) } else { seen.share };
         Known::new(Figures { nanos: old.nanos + weight * (nanos - old.nanos), share }, true)
@@ -123,6 +133,8 @@ pub(super) struct Case {
     pub(super) piece: f64,
     /// Nanoseconds that storage takes for a byte.
     pub(super) storage: f64,
+    /// How many frames it stands for: all but one of them were not looked at.
+    pub(super) count: u32,
 }
 
 /// Each setting of the ladder has two places here: as it is, and shuffled.
@@ -132,6 +144,8 @@ pub(super) struct Experience {
     is_shuffled: bool,
     /// The least share that may be hoped for where nothing repeats.
     entropy: f64,
+    /// What a whole frame took lately for each byte that its piece took.
+    beside_piece: f64,
     /// Nanoseconds that may be lost on trials; below zero after one that lost more than was expected.
     credit: f64,
 }
@@ -141,18 +155,34 @@ impl Experience {
     /// its first frame.
     pub(super) fn new(rungs: usize, is_shuffled: bool, bits: u8, case: Case) -> Self {
         let credit = AT_FIRST * case.len * case.storage;
-        Experience { arms: vec![None; 2 * rungs], is_shuffled, entropy: f64::from(bits) / 8.0, credit }
+        let entropy = f64::from(bits) / 8.0;
+        Experience { arms: vec![None; 2 * rungs], is_shuffled, entropy, beside_piece: 1.0, credit }
     }
 
-    /// One more frame came.
+    /// Of a class whose frames look nearly like those of `other`: what shrank there is held to do the same here, until
+    /// whole frames say more.
+    pub(super) fn like(mut self, other: &Experience) -> Self {
+        let shrank = |known: &Known| known.figures.share < 1.0 && known.figures.nanos.is_finite();
+        let held = |known: Known| Known { whole: false, ..known };
+        self.arms = other.arms.iter().map(|known| known.filter(shrank).map(held)).collect();
+        self.beside_piece = other.beside_piece;
+        self
+    }
+
+    /// More frames came.
     pub(super) fn meet(&mut self, case: Case) {
         let best = case.len * self.best(case.storage).1.cost(case.storage);
-        self.credit = (self.credit + BUDGET * best).min(best.max(self.credit));
-        self.arms.iter_mut().flatten().for_each(|known| known.faith *= FADING);
+        self.credit += BUDGET * best * f64::from(case.count);
+        for known in self.arms.iter_mut().flatten() {
+            let resists = known.figures.share >= 1.0;
+            let fading = if known.whole || resists { FADING } else { FADING_PIECE };
+            known.faith *= fading.powi(case.count.cast_signed());
+        }
     }
 
     pub(super) fn next(&mut self, case: Case) -> Step {
         let (best, figures) = self.best(case.storage);
+        self.credit = self.credit.min(case.len * figures.cost(case.storage));
         let trial = self.trial(best, figures, case);
         trial.unwrap_or_else(|| best.map_or(Step::Plain, |index| Step::Take(index, None)))
     }
@@ -160,7 +190,11 @@ impl Experience {
     /// A piece was compressed by `index`, which took `spent` nanoseconds in all; without figures when that failed.
     pub(super) fn tried(&mut self, index: usize, seen: Option<Figures>, spent: f64) {
         self.credit -= spent;
-        let now = match (seen, self.arms[index]) {
+        let held = |seen: Figures| Figures {
+            share: if seen.share < 1.0 { seen.share * self.beside_piece } else { 1.0 },
+            ..seen
+        };
+        let now = match (seen.map(held), self.arms[index]) {
             (Some(seen), Some(known)) => known.and_piece(seen),
             (Some(seen), None) => Known::new(seen, false),
             (None, _) => Known::new(Figures { nanos: f64::INFINITY, share: 1.0 }, false),
@@ -177,11 +211,35 @@ impl Experience {
         len: f64,
         storage: f64,
     ) {
+        let old = self.arms[index];
+        let now = old.map_or(Known::new(seen, true), |known| known.and(seen));
         if let Some(trial) = trial {
-            self.credit += trial.fee - fee(len * seen.cost(storage), trial.best);
+            self.credit += trial.fee - fee(len * now.figures.cost(storage), trial.best);
         }
-        let now = self.arms[index].map_or(Known::new(seen, true), |known| known.and(seen));
+        if let Some(old) = old.filter(|old| old.figures.share < 1.0) {
+            self.compare(index, old, now, seen.share);
+        }
         self.know(index, now);
+    }
+
+    /// A whole frame became `share` of itself, where `old` was known of its setting before, and `now` is. What is known of
+    /// others by pieces alone is held to change as much. What whole frames said of them stays, but they are tried sooner
+    /// where frames begin to shrink much more.
+    fn compare(&mut self, index: usize, old: Known, now: Known, share: f64) {
+        let change = now.figures.share / old.figures.share;
+        let doubt = (share * OUTLIER / old.figures.share).min(1.0);
+        self.beside_piece = (self.beside_piece * change).min(1.0);
+        for (n, known) in self.arms.iter_mut().enumerate() {
+            let Some(known) = known else { continue };
+            if n == index || n % 2 != index % 2 || known.figures.share >= 1.0 {
+                continue;
+            }
+            if !known.whole {
+                known.figures.share = (known.figures.share * change).min(1.0);
+            } else if old.whole {
+                known.faith *= doubt;
+            }
+        }
     }
 
     /// Knows this of `index` from now on. All settings share the processor: those that were seen before this one are held
@@ -214,7 +272,8 @@ impl Experience {
             arms.filter(|(_, figures)| figures.share < 1.0).chain([(None, plain)])
         };
         let least = known().map(|(_, figures)| figures.cost(storage)).fold(f64::INFINITY, f64::min);
-        let nearly = known().filter(|(_, figures)| figures.cost(storage) <= least * NEARLY);
+        let most = (least * NEARLY).min(plain.cost(storage) * NEARLY_PLAIN);
+        let nearly = known().filter(|(_, figures)| figures.cost(storage) <= most);
         let weighed = |figures: Figures| figures.cost(storage) * figures.share.powf(ROOM);
         nearly.min_by(|a, b| weighed(a.1).total_cmp(&weighed(b.1))).unwrap_or((None, plain))
     }
@@ -229,7 +288,7 @@ impl Experience {
             let close = self.arms[index].filter(|known| known.is_close(figures, case.storage));
             let fee = match close {
                 Some(known) => fee(case.len * known.figures.cost(case.storage), case.len * cost),
-                None => case.piece * self.probable_nanos(index),
+                None => PIECE_RUNS * case.piece * self.probable_nanos(index),
             };
             (index, close.is_some(), fee)
         });
@@ -262,7 +321,9 @@ impl Experience {
         }
         // Shuffled goes first.
         match self.arms[index ^ 1] {
-            Some(sibling) => Some(sibling.figures.cost(storage) * HOPED_OF_SHUFFLE),
+            Some(Known { figures: Figures { nanos, share }, .. }) => {
+                Some(Figures { nanos, share: share * HOPED_OF_SHUFFLE }.cost(storage))
+            }
             None => (self.is_shuffled == (index == 1)).then_some(0.0),
         }
     }
@@ -270,7 +331,8 @@ impl Experience {
     fn probable_nanos(&self, index: usize) -> f64 {
         let of = |index: usize| Some((*self.arms.get(index)?)?.figures.nanos);
         let below = || Some(of(index.checked_sub(2)?)? * PROBABLE_TIME);
-        of(index).or_else(below).or_else(|| of(index ^ 1)).unwrap_or(0.0)
+        let sibling = || Some(of(index ^ 1)? * PROBABLE_OF_SHUFFLE);
+        of(index).or_else(below).or_else(sibling).unwrap_or(0.0)
     }
 }
 
@@ -290,7 +352,7 @@ mod tests {
 
     /// Tries settings on pieces, each of which takes so many nanoseconds for a byte; without end when it fails.
     fn after(trials: &[(usize, f64)]) -> Experience {
-        let case = Case { len: 1e6, piece: 6e4, storage: 1.0 };
+        let case = Case { len: 1e6, piece: 6e4, storage: 1.0, count: 1 };
         let mut experience = Experience::new(2, false, 8, case);
         for &(index, nanos) in trials {
             let seen = nanos.is_finite().then_some(Figures { nanos, share: 0.5 });
@@ -313,9 +375,14 @@ mod tests {
 
     #[test]
     fn what_may_be_faster_than_it_is_held_to_be_is_tried() {
-        let case = Case { len: 1e6, piece: 6e4, storage: 100.0 };
+        let case = Case { len: 1e6, piece: 6e4, storage: 100.0, count: 1 };
         let next = |now: f64| {
-            let mut experience = after(&[(0, 8.0), (2, 400.0), (0, now)]);
+            let mut experience = after(&[(0, 8.0), (2, 400.0)]);
+            let mut see =
+                |index, nanos| experience.learn(index, None, Figures { nanos, share: 0.5 }, 1e6, 100.0);
+            see(0, 8.0);
+            see(2, 400.0);
+            experience.tried(0, Some(Figures { nanos: now, share: 0.5 }), 0.0);
             // As many frames as pay for it.
             (0..32).for_each(|_| experience.meet(case));
             experience.next(case)

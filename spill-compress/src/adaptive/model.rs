@@ -20,7 +20,7 @@ use crate::shuffle::Width;
 const SHORTEST: usize = 128;
 
 /// Frames up to this length, in bytes, are so cheap to store that looking at each would show.
-const SMALL: usize = 32 << 10;
+const SMALL: usize = 128 << 10;
 
 /// After so many small frames in a row that were best stored as they are, only one in [`LOOK_AT`] is looked at.
 const QUIET_AFTER: u32 = 16;
@@ -30,6 +30,9 @@ const LOOK_AT: u32 = 8;
 /// are made and memory is faulted in.
 const PIECE: usize = 64 << 10;
 const WARM_UP: usize = PIECE / 4;
+
+/// A piece that took so many nanoseconds is not compressed once more.
+const SLOW: f64 = 100e3;
 
 /// Frames that look alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +47,12 @@ impl Class {
         // Fixed costs of a call matter less the longer the frame is: about four to a step.
         let length = (len.ilog2() / 2).min(9) as u8;
         Class { width: sample.width, bits: sample.bits.round() as u8, length }
+    }
+
+    /// Whether what is known of `other` will probably hold here too.
+    fn is_like(&self, other: &Class) -> bool {
+        let is_near = |a: u8, b: u8| a.abs_diff(b) <= 1;
+        self.width == other.width && is_near(self.bits, other.bits) && is_near(self.length, other.length)
     }
 }
 
@@ -115,10 +124,20 @@ impl Model {
         let (piece, mut desk) = (piece_of(frame), None);
         let mut learned = self.learned.lock();
         let storage = learned.storage.per_byte();
-        let case = Case { len: frame.len() as f64, piece: piece.len() as f64, storage };
+        let count =
+            if frame.len() <= SMALL && self.plain_run.load(Relaxed) >= QUIET_AFTER { LOOK_AT } else { 1 };
+        let case = Case { len: frame.len() as f64, piece: piece.len() as f64, storage, count };
         let is_shuffled = class.width != Width::One;
-        let new = || Experience::new(ladder.len(), is_shuffled, class.bits, case);
-        learned.classes.entry(class).or_insert_with(new).meet(case);
+        if !learned.classes.contains_key(&class) {
+            let new = Experience::new(ladder.len(), is_shuffled, class.bits, case);
+            let alike = learned.classes.iter().find(|(other, _)| class.is_like(other));
+            let new = match alike {
+                Some((_, other)) => new.like(other),
+                None => new,
+            };
+            learned.classes.insert(class, new);
+        }
+        learned.classes.get_mut(&class)?.meet(case);
         loop {
             let index = match learned.classes.get_mut(&class)?.next(case) {
                 Step::Plain => return None,
@@ -128,9 +147,8 @@ impl Model {
             drop(learned);
             let desk = desk.get_or_insert_with(|| Desk::new(pool));
             let arm = Arm { class, index, trial: None };
-            let begun = clock.now();
-            let seen = try_out(piece, &*ladder[arm.rung()], arm.width(), desk, clock);
-            let spent = nanos(clock.now().saturating_sub(begun));
+            let tried = try_out(piece, &*ladder[arm.rung()], arm.width(), desk, clock);
+            let (seen, spent) = tried.map_or((None, 0.0), |(seen, spent)| (Some(seen), spent));
             learned = self.learned.lock();
             learned.classes.get_mut(&class)?.tried(index, seen, spent);
         }
@@ -179,25 +197,30 @@ fn piece_of(frame: &[u8]) -> &[u8] {
     &frame[start..frame.len().min(start + PIECE)]
 }
 
-/// What compressing `piece` gives; `None` when it fails.
+/// What compressing `piece` gives, and the nanoseconds that it took; nothing when it fails.
+///
+/// What goes before, so that contexts are made and memory is touched, is not counted: the first frame that is
+/// compressed so would have to do the same.
 fn try_out(
     piece: &[u8],
     compressor: &dyn Compressor,
     width: Width,
     desk: &mut Desk<'_>,
     clock: &dyn Clock,
-) -> Option<Figures> {
+) -> Option<(Figures, f64)> {
     let mut compress = |part: &[u8]| {
         let begun = clock.now();
         let stored = desk.compress(compressor, width, part).ok()?.map_or(part.len(), <[u8]>::len);
-        let time = nanos(clock.now().saturating_sub(begun));
-        let len = part.len() as f64;
-        Some(Figures { nanos: time / len, share: stored as f64 / len })
+        Some((nanos(clock.now().saturating_sub(begun)), stored))
     };
-    let warm = compress(&piece[..piece.len().min(WARM_UP)])?;
-    let seen = compress(piece)?;
-    // Of two times the shorter: in the other, the thread may have waited for a core.
-    Some(Figures { nanos: seen.nanos.min(warm.nanos), ..seen })
+    compress(&piece[..piece.len().min(WARM_UP)])?;
+    let (first, stored) = compress(piece)?;
+    // Of two times the shorter: in the other, the thread may have waited for a core or for memory. What is slow anyway
+    // is worth no second run.
+    let second = if first < SLOW { compress(piece)?.0 } else { 0.0 };
+    let best = if second > 0.0 { second.min(first) } else { first };
+    let len = piece.len() as f64;
+    Some((Figures { nanos: best / len, share: stored as f64 / len }, first + second))
 }
 
 fn nanos(time: Duration) -> f64 {

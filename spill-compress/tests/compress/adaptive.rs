@@ -72,11 +72,16 @@ impl MutableMapping<u64, Frames> for Device {
 }
 
 /// A compressor that takes `picos` picoseconds for a byte and makes `share` of it.
+///
+/// Its first call takes longer by `first` picoseconds, as one that makes a context, and of frames that begin with a byte
+/// other than zero it makes `hard` times as much.
 struct Rung {
     world: Arc<World>,
     name: &'static str,
     picos: u64,
     share: f64,
+    first: AtomicU64,
+    hard: f64,
 }
 
 impl Compressor for Rung {
@@ -92,8 +97,11 @@ impl Compressor for Rung {
     fn compress(&self, frame: &[u8], scratch: &mut [u8]) -> Result<Option<usize>> {
         self.world.compressed.fetch_add(frame.len() as u64, SeqCst);
         self.world.calls.fetch_add(1, SeqCst);
-        self.world.pass(frame.len() as u64 * self.picos * self.world.load.load(SeqCst));
-        let len = (frame.len() as f64 * self.share) as usize;
+        let first = self.first.swap(0, SeqCst);
+        self.world.pass(first + frame.len() as u64 * self.picos * self.world.load.load(SeqCst));
+        let is_hard = frame.first().is_some_and(|byte| *byte != 0);
+        let share = self.share * if is_hard { self.hard } else { 1.0 };
+        let len = (frame.len() as f64 * share) as usize;
         scratch[..len].fill(0);
         Ok(Some(len).filter(|len| *len < frame.len()))
     }
@@ -120,7 +128,7 @@ type Figures = (&'static str, u64, f64);
 fn ladder_of(world: &Arc<World>, rungs: &[Figures]) -> Adaptive {
     let rung = |&(name, picos, share)| {
         let world = Arc::clone(world);
-        Arc::new(Rung { world, name, picos, share }) as Arc<dyn Compressor>
+        Arc::new(Rung { world, name, picos, share, first: 0.into(), hard: 1.0 }) as Arc<dyn Compressor>
     };
     Adaptive::over(rungs.iter().map(rung).collect())
 }
@@ -294,6 +302,62 @@ fn of_two_settings_that_take_about_as_long_the_smaller_is_chosen() {
 }
 
 #[test]
+fn a_first_frame_that_shrinks_less_and_contexts_to_be_made_do_not_keep_the_smaller_setting_out() {
+    // A ramp of float64 on storage of 100 MB/s, as it was measured: the two are nearly as fast, and the second stores a third.
+    let world = World::new(10_000);
+    let rung = |name, picos, share, first, hard| {
+        let world = Arc::clone(&world);
+        Arc::new(Rung { world, name, picos, share, first: AtomicU64::new(first), hard })
+            as Arc<dyn Compressor>
+    };
+    let rungs = vec![
+        rung("lz4", 80, 0.0068, 60_000_000, 4.0),
+        rung("zstd", 125, 0.0025, 200_000_000, 4.5),
+        rung("harder", 390, 0.0024, 1_500_000_000, 4.5),
+    ];
+    let layer = layer(&world, Adaptive::over(rungs));
+    let (len, frames) = (1 << 20, 512);
+    for n in 0..frames {
+        let frame = Bytes::from(vec![u8::from(n == 0); len]);
+        layer.insert(n % 2, frame.into()).unwrap();
+    }
+    let bytes = (frames * len as u64) as f64;
+    let stored = layer.tallies().iter().map(|tally| tally.stored).sum::<u64>() as f64;
+    assert!(stored / bytes <= 0.0025 / 0.9, "{:#?}", layer.tallies());
+    let nanos = world.clock.now().as_nanos() as f64 / bytes;
+    assert!(nanos <= 1.1 * (0.08 + 0.068), "{nanos}: {:#?}", layer.tallies());
+}
+
+#[test]
+fn where_storing_as_it_is_takes_about_as_long_it_is_not_compressed() {
+    let world = World::new(250);
+    let layer = layer(&world, ladder_of(&world, &[("fast", 207, 0.17)]));
+    for n in 0..512 {
+        layer.insert(n % 2, Bytes::from(vec![7; 1 << 20]).into()).unwrap();
+    }
+    let nanos = world.clock.now().as_nanos() as f64 / (512 << 20) as f64;
+    assert!(nanos <= 1.05 * 0.25, "{nanos}: {:#?}", layer.tallies());
+}
+
+#[test]
+fn frames_that_look_nearly_alike_are_not_tried_on_anew() {
+    let world = World::new(10_000);
+    let layer = layer(&world, ladder(&world));
+    // Bytes of so many kinds, each as frequent: a look says so many bits.
+    let frame = |kinds: usize| Bytes::from_iter(noise(1 << 20, 3).into_iter().map(|byte| byte % kinds as u8));
+    let calls = |frame: &Bytes| {
+        let before = world.calls.load(SeqCst);
+        layer.insert(1, frame.clone().into()).unwrap();
+        world.calls.load(SeqCst) - before
+    };
+    let known = frame(8);
+    (0..64).for_each(|_| _ = calls(&known));
+    // A frame of a mebibyte is two blocks; a trial is two calls or three.
+    let (alike, other) = (calls(&frame(16)), calls(&frame(2)));
+    assert!(alike < 5 && other > 5, "{alike} calls for one that looks nearly alike, {other} for another");
+}
+
+#[test]
 fn a_setting_that_is_much_worse_is_tried_again_and_stores_nothing() {
     let world = World::new(10_000);
     let layer = layer(&world, ladder_of(&world, &[("poor", 1_000, 0.2), ("good", 1_500, 0.01)]));
@@ -310,7 +374,7 @@ fn a_setting_that_is_much_worse_is_tried_again_and_stores_nothing() {
 
 #[test]
 fn trying_many_settings_that_are_a_little_worse_costs_a_small_share_of_the_time() {
-    let world = World::new(10_000);
+    let world = World::new(20_000);
     let mut rungs = [("worse", 12_000, 0.1); 9];
     rungs[0] = ("best", 9_000, 0.1);
     let layer = layer(&world, ladder_of(&world, &rungs));
@@ -319,8 +383,8 @@ fn trying_many_settings_that_are_a_little_worse_costs_a_small_share_of_the_time(
     let (before, bytes) = (world.clock.now(), 64 << 20);
     assert_eq!(favourite(&write(&layer, bytes, text)).0, "best");
     let nanos = (world.clock.now() - before).as_nanos() as f64 / bytes as f64;
-    // Compressing and writing take 10 nanoseconds for a byte.
-    assert!((10.01..10.25).contains(&nanos), "{nanos}");
+    // Compressing and writing take 11 nanoseconds for a byte.
+    assert!((11.01..11.28).contains(&nanos), "{nanos}");
 }
 
 /// Where two threads meet, again and again.

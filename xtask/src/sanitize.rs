@@ -4,9 +4,10 @@ use crate::shell::{Failure, Line, Result};
 use crate::steps::Context;
 
 /// The packages with unsafe code, and their tests that reach it.
-const TESTS: [&str; 5] = [
+const TESTS: [&str; 6] = [
     "-p spill-codec --features rkyv --test archive",
     "-p spill-compress --lib shuffle",
+    "-p spill-core --lib table::places",
     "-p spill-disk --lib io::page_cache",
     "-p spill-worker --lib trim::allocator",
     "-p spill-worker --lib nanny::bound",

@@ -56,14 +56,18 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         guarded("weighing a value", || Ok(self.weigher.weigh(key, value).min(1 << 48)))
     }
 
-    /// The value of `key`, as a use. Inlined with all that a hit does; the rest is [`read`](Self::read).
+    /// The value of `key`, as a use. Inlined with all that a hit does, and with nothing of what else may be to do: that
+    /// locks again, so that a hit keeps no register for it.
     #[inline(always)]
     pub(super) fn get(&self, key: &K) -> Result<Option<V>> {
-        let mut state = self.open()?;
-        match state.hit(key) {
-            Some(value) => Ok(Some(value)),
-            None => self.read(state, key, Reading::Use),
-        }
+        let hit = self.open()?.hit(key);
+        if hit.is_some() { Ok(hit) } else { self.miss(key) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn miss(&self, key: &K) -> Result<Option<V>> {
+        self.read(self.open()?, key, Reading::Use)
     }
 
     /// The value of `key`, leaving no trace.
@@ -123,7 +127,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         }
         loop {
             let old = state.table.find(key).map_or(0, |i| {
-                let slot = &state.table[i].item;
+                let slot = &state.table[i];
                 if slot.in_fast() { slot.weight } else { 0 }
             });
             if !state.above(state.target.saturating_sub(weight).saturating_add(old)) {
@@ -230,7 +234,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// R1. Whether `key` is present.
     pub(super) fn present_in(&self, state: &State<K, V>, key: &K) -> bool {
         match state.table.find(key) {
-            Some(i) => state.table[i].item.present(),
+            Some(i) => state.table[i].present(),
             None => self.below.slow().contains_key(key),
         }
     }

@@ -31,7 +31,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     pub(crate) fn try_peek(&self, key: &K) -> Result<Attempt<Option<V>>> {
         let state = self.core.open()?;
         if let Some(i) = state.table.find(key)
-            && let Some(value) = &state.table[i].item.value
+            && let Some(value) = &state.table[i].value
         {
             return Ok(Attempt::Done(Some(value.clone())));
         }
@@ -50,7 +50,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
             .iter()
             .map(|key| {
                 let i = state.table.find(key)?;
-                Some((i, state.table[i].item.value.clone()?))
+                Some((i, state.table[i].value.clone()?))
             })
             .collect();
         let Some(found) = found else { return Ok(Attempt::Blocks(())) };
@@ -70,7 +70,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
         let found = state.table.find(&key);
         let (at_once, was_present, old) = match found {
             Some(i) => {
-                let slot = &state.table[i].item;
+                let slot = &state.table[i];
                 let old = if slot.value.is_some() { slot.weight } else { 0 };
                 (leaves_no_copy(slot), slot.present(), old)
             }
@@ -103,7 +103,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
             let slow = self.core.below.slow().contains_key(key);
             return Ok(if slow { Attempt::Blocks(()) } else { Attempt::Done(None) });
         };
-        let slot = &state.table[i].item;
+        let slot = &state.table[i];
         if !slot.present() {
             return Ok(Attempt::Done(None));
         }

@@ -138,7 +138,7 @@ impl<K: Key, V: Value> State<K, V> {
     ) -> Begun<K, V> {
         self.table.withdraw(i);
         self.held.forget(i);
-        let slot = &self.table[i].item;
+        let slot = &self.table[i];
         let (weight, clean) = (slot.weight, slot.slow == CopyState::Clean);
         if clean && clean_is_free {
             let value = self.change(i, |slot| slot.leave());
@@ -199,7 +199,7 @@ impl<K: Key, V: Value> State<K, V> {
         now: impl Fn() -> Duration,
     ) -> Option<Ended<K, V>> {
         let Candidate::Slot(i) = self.candidate(asks, None, now) else { return None };
-        if self.table[i].item.slow != CopyState::Clean {
+        if self.table[i].slow != CopyState::Clean {
             return None;
         }
         match self.begin_spill(below, i, true) {
@@ -324,7 +324,7 @@ impl<K: Key, V: Value> State<K, V> {
             .slow_copies
             .slots()
             .filter(|&i| {
-                let slot = &self.table[i].item;
+                let slot = &self.table[i];
                 slot.slow == CopyState::Clean && slot.flight.is_none()
             })
             .take(most)

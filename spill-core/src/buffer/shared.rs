@@ -70,7 +70,7 @@ impl<K: Key, V: Value> State<K, V> {
     }
 
     fn is_shared(&self, asks: Asks<'_, K, V>, i: u32) -> bool {
-        let (Some(asks), Some(value)) = (asks, &self.table[i].item.value) else { return false };
+        let (Some(asks), Some(value)) = (asks, &self.table[i].value) else { return false };
         guarded("asking whether a value is shared", || Ok(asks.is_shared(self.table.key(i), value)))
             .unwrap_or(false)
     }

@@ -372,7 +372,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 drop(state);
                 let error = self.finish(ended);
                 let state = self.state.lock();
-                let staged = state.table.find(key).is_some_and(|i| state.table[i].item.value.is_some());
+                let staged = state.table.find(key).is_some_and(|i| state.table[i].value.is_some());
                 return error.filter(|_| staged).map_or(Ok(()), Err);
             }
             let Begun::Write(spill) = state.begin_spill(&self.below, i, false) else { return Ok(()) };

@@ -107,12 +107,12 @@ impl<K: Key, V: Value> State<K, V> {
     }
 
     pub(super) fn slot(&mut self, i: u32) -> &mut Slot<V> {
-        &mut self.table[i].item
+        &mut self.table[i]
     }
 
     /// Changes the slot `i` and keeps the sums of fast memory.
     pub(super) fn change<R>(&mut self, i: u32, change: impl FnOnce(&mut Slot<V>) -> R) -> R {
-        let slot = &mut self.table[i].item;
+        let slot = &mut self.table[i];
         let before = Held::by(slot);
         let result = change(slot);
         let after = Held::by(slot);
@@ -156,7 +156,7 @@ impl<K: Key, V: Value> State<K, V> {
             let slow = below.slow().contains_key(key);
             return if slow { Spot::Idle(self.open(key.clone(), CopyState::Clean)) } else { Spot::Absent };
         };
-        let slot = &self.table[i].item;
+        let slot = &self.table[i];
         match slot.flight {
             _ if slot.value.is_some() => Spot::Here(i),
             _ if !slot.present() => Spot::Absent,
@@ -190,7 +190,7 @@ impl<K: Key, V: Value> State<K, V> {
     }
 
     fn note_flying(&mut self, i: u32) {
-        let slot = &self.table[i].item;
+        let slot = &self.table[i];
         if slot.in_fast() || slot.changes(Memory::Slow) || slot.changes(Memory::Fast) {
             self.flying.insert(i);
         }
@@ -207,7 +207,7 @@ impl<K: Key, V: Value> State<K, V> {
     /// Begins to read `i`; says from where. What fast memory has keeps its place in the order of eviction, where an
     /// evicter that meets it takes it out.
     pub(super) fn begin_read(&mut self, i: u32) -> Memory {
-        let source = self.table[i].item.source();
+        let source = self.table[i].source();
         self.slot(i).begin(Flight::Reading);
         match source {
             Memory::Fast => {
@@ -230,13 +230,13 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// The signal of some flight of a value in fast memory.
     pub(super) fn signal_of_any_value(&mut self) -> Option<Arc<Signal<V>>> {
-        let i = self.flying.iter().copied().find(|&i| self.table[i].item.in_fast())?;
+        let i = self.flying.iter().copied().find(|&i| self.table[i].in_fast())?;
         Some(self.signal(i))
     }
 
     /// What flies of `i`.
     pub(super) fn flies(&self, i: u32) -> Option<Flight> {
-        self.table[i].item.flight
+        self.table[i].flight
     }
 
     /// R2. Sets the value of `i`, or takes it; `was_present` tells whether the key was there before.
@@ -311,7 +311,7 @@ impl<K: Key, V: Value> State<K, V> {
             Settled::Keep => {
                 self.land(i);
                 self.track_copies(below, i);
-                let slot = &self.table[i].item;
+                let slot = &self.table[i];
                 if slot.is_pending(B::STORED) {
                     let staged = if B::STORED && slot.value.is_some() { slot.weight } else { 0 };
                     self.pending.note(i, staged);
@@ -330,7 +330,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// R9. A stage is only for what neither memory has.
     fn drop_stage<B: Below<K, V>>(&mut self, below: &B, i: u32) -> Option<V> {
-        let slot = &self.table[i].item;
+        let slot = &self.table[i];
         if slot.value.is_none() || (slot.fast != CopyState::Clean && slot.slow != CopyState::Clean) {
             return None;
         }
@@ -344,10 +344,10 @@ impl<K: Key, V: Value> State<K, V> {
     /// What the owner of a flight that went on has to do.
     fn next(&mut self, slot: u32, flight: Flight, course: Course) -> Next<K, V> {
         let key = self.table.key(slot).clone();
-        match (flight, self.table[slot].item.value.clone()) {
+        match (flight, self.table[slot].value.clone()) {
             (Flight::Writing(Memory::Fast), Some(value)) => Next::Store { slot, key, value, course },
             (Flight::Writing(_), Some(value)) => {
-                let weight = self.table[slot].item.weight;
+                let weight = self.table[slot].weight;
                 self.writing_bytes += weight;
                 Next::Spill(Spill { slot, key, value, weight, writing: weight, clean: false, course })
             }

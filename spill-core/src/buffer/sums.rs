@@ -16,7 +16,7 @@ impl<K: Key, V: Value> State<K, V> {
     }
 
     fn track<B: Below<K, V>>(&mut self, below: &B, memory: Memory, i: u32) {
-        let (key, slot) = (self.table.key(i), &self.table[i].item);
+        let (key, slot) = (self.table.key(i), &self.table[i]);
         let copies = match memory {
             Memory::Fast => &mut self.fast_copies,
             Memory::Slow => &mut self.slow_copies,
@@ -56,14 +56,14 @@ impl<K: Key, V: Value> State<K, V> {
             Memory::Slow => &self.slow_copies,
         };
         let changing: Vec<u32> =
-            self.flying.iter().copied().filter(|&i| self.table[i].item.changes(memory)).collect();
+            self.flying.iter().copied().filter(|&i| self.table[i].changes(memory)).collect();
         copies.total(&changing, |i| below.stored_size(memory, self.table.key(i)))
     }
 
     /// What storage holds for `key`, where that is its only copy.
     pub(super) fn stored_size<B: Below<K, V>>(&self, below: &B, key: &K) -> Option<SpilledSize> {
         let Some(i) = self.table.find(key) else { return below.slow().stored_size(key) };
-        let slot = &self.table[i].item;
+        let slot = &self.table[i];
         let source = slot.source();
         let only_copy = slot.value.is_none() && slot.copy(source) == CopyState::Clean;
         if only_copy { below.stored_size(source, key) } else { None }

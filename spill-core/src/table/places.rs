@@ -1,0 +1,431 @@
+//! Entries under stable indices, found by key, and a list by recency through those that may be evicted.
+//!
+//! A hit waits for the memory of the entry and of its neighbours in the list, and the less it does, the more of the
+//! next hit the processor does meanwhile. So an entry and its links share a line of the cache, the list is closed to a
+//! ring, and an index that comes from the key index or from the ring is not checked again: this module has the unsafe
+//! code for it.
+
+#![allow(unsafe_code, reason = "indices that were checked when they were stored")]
+
+use std::hash::BuildHasher;
+use std::ops::{Index, IndexMut};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::Key;
+
+/// Where a slot stands in the order of eviction. Slots in flight or without a value stand nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Nowhere,
+    Recent,
+    Heavy,
+    Deferred,
+}
+
+/// The place of the ring itself, before the most recently used and behind the least: no slot.
+const RING: u32 = 0;
+
+/// In place of `newer`, where a place stands that is not in the ring. All indices are below these.
+const NOWHERE: u32 = u32::MAX;
+const HEAVY: u32 = u32::MAX - 1;
+const DEFERRED: u32 = u32::MAX - 2;
+
+/// A key and what is kept for it.
+#[derive(Debug)]
+struct Entry<K, T> {
+    key: K,
+    item: T,
+}
+
+/// Aligned, so that it begins with a line of the processor's cache.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Place<K, T> {
+    entry: Option<Entry<K, T>>,
+    /// Grows with each use, so that an order can be restored after a slot was away.
+    stamp: u64,
+    /// The next more recently used of the ring, or where else this one stands.
+    newer: u32,
+    older: u32,
+}
+
+/// The indices of slots begin with 1. Freed places are used again before new ones.
+///
+/// One flat vector: in chunks, growing would copy nothing, but each hit would wait for one pointer more.
+#[derive(Debug)]
+pub(super) struct Places<K, T> {
+    /// Each of its indices has a place that is taken, whatever a key's `Hash` and `Eq` do.
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Never gets shorter. `newer` and `older` of those in the ring are indices of others in it.
+    places: Vec<Place<K, T>>,
+    free: Vec<u32>,
+    last_stamp: u64,
+}
+
+impl<K: Key, T> Places<K, T> {
+    pub(super) fn new() -> Self {
+        Places {
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            places: vec![Place { entry: None, stamp: 0, newer: RING, older: RING }],
+            free: Vec::new(),
+            last_stamp: 0,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn find(&self, key: &K) -> Option<u32> {
+        let hash = self.hasher.hash_one(key);
+        // SAFETY: the index asks about what is in it.
+        self.index.find(hash, |&i| unsafe { self.indexed(i) }.key == *key).copied()
+    }
+
+    /// What `look` finds in the item of `key`; if it finds anything, that counts as a use. It is counted before the
+    /// caller touches what was found: a clone may be an atomic instruction on memory far away, and what the
+    /// processor has not begun to fetch by then waits behind it.
+    ///
+    /// Where the slot stands beside the ring, counting is left to `count`.
+    #[inline(always)]
+    pub(super) fn find_used<R>(
+        &mut self,
+        key: &K,
+        look: impl Fn(&T) -> Option<&R>,
+        count: impl FnOnce(&mut Self, u32),
+    ) -> Option<&R> {
+        let i = self.find(key)?;
+        // SAFETY: `i` was found in the index.
+        look(unsafe { &self.indexed(i).item })?;
+        // SAFETY: so it has a place.
+        if unsafe { self.move_to_front(i) } {
+            // SAFETY: and it still is in the index.
+            look(unsafe { &self.indexed(i).item })
+        } else {
+            count(self, i);
+            look(&self[i])
+        }
+    }
+
+    /// # Safety
+    /// `i` is in the index.
+    #[inline(always)]
+    unsafe fn indexed(&self, i: u32) -> &Entry<K, T> {
+        // SAFETY: what is in the index has a place that is taken.
+        unsafe { self.places.get_unchecked(i as usize).entry.as_ref().unwrap_unchecked() }
+    }
+
+    /// Counts a use of `i` if it is in the ring.
+    #[inline]
+    pub(super) fn touch(&mut self, i: u32) -> bool {
+        assert!((i as usize) < self.places.len(), "no slot {i}");
+        // SAFETY: as was just seen.
+        unsafe { self.move_to_front(i) }
+    }
+
+    /// Gives `i` a new stamp, and the first place in the ring. Does nothing where it is not in the ring.
+    ///
+    /// # Safety
+    /// There is a place `i`.
+    #[inline(always)]
+    unsafe fn move_to_front(&mut self, i: u32) -> bool {
+        // SAFETY: by the caller.
+        let place = unsafe { self.places.get_unchecked_mut(i as usize) };
+        let (newer, older) = (place.newer, place.older);
+        if newer >= DEFERRED {
+            return false;
+        }
+        self.last_stamp += 1;
+        place.stamp = self.last_stamp;
+        // SAFETY: it is in the ring, so that its neighbours are, and have places, and so has what is newest.
+        unsafe {
+            self.places.get_unchecked_mut(newer as usize).older = older;
+            self.places.get_unchecked_mut(older as usize).newer = newer;
+            let newest = self.places.get_unchecked(RING as usize).older;
+            let place = self.places.get_unchecked_mut(i as usize);
+            (place.newer, place.older) = (RING, newest);
+            self.places.get_unchecked_mut(newest as usize).newer = i;
+            self.places.get_unchecked_mut(RING as usize).older = i;
+        }
+        true
+    }
+
+    /// Gives `i` a new stamp, and leaves it where it is.
+    pub(super) fn stamp_anew(&mut self, i: u32) -> u64 {
+        self.last_stamp += 1;
+        self.places[i as usize].stamp = self.last_stamp;
+        self.last_stamp
+    }
+
+    pub(super) fn stamp(&self, i: u32) -> u64 {
+        self.places[i as usize].stamp
+    }
+
+    pub(super) fn standing(&self, i: u32) -> Standing {
+        match self.places[i as usize].newer {
+            NOWHERE => Standing::Nowhere,
+            HEAVY => Standing::Heavy,
+            DEFERRED => Standing::Deferred,
+            _ => Standing::Recent,
+        }
+    }
+
+    /// The least recently used of the ring.
+    pub(super) fn oldest(&self) -> Option<u32> {
+        let oldest = self.places[RING as usize].newer;
+        (oldest != RING).then_some(oldest)
+    }
+
+    /// Puts `i`, which is not in the ring, where its stamp belongs. Nearly always that is the front.
+    pub(super) fn place(&mut self, i: u32) {
+        let stamp = self.stamp(i);
+        let mut newer = RING;
+        let mut older = self.places[RING as usize].older;
+        while older != RING && self.stamp(older) > stamp {
+            newer = older;
+            older = self.places[older as usize].older;
+        }
+        let place = &mut self.places[i as usize];
+        (place.newer, place.older) = (newer, older);
+        self.places[newer as usize].older = i;
+        self.places[older as usize].newer = i;
+    }
+
+    /// Takes `i` out of the ring, if it is there, to stand at `standing`, which is beside it.
+    pub(super) fn set_aside(&mut self, i: u32, standing: Standing) {
+        if self.standing(i) == Standing::Recent {
+            let Place { newer, older, .. } = self.places[i as usize];
+            self.places[newer as usize].older = older;
+            self.places[older as usize].newer = newer;
+        }
+        self.places[i as usize].newer = match standing {
+            Standing::Heavy => HEAVY,
+            Standing::Deferred => DEFERRED,
+            Standing::Nowhere | Standing::Recent => NOWHERE,
+        };
+    }
+
+    /// Adds `key`, which must be absent, as the most recently used; it stands nowhere yet.
+    pub(super) fn insert(&mut self, key: K, item: T) -> u32 {
+        let hash = self.hasher.hash_one(&key);
+        self.last_stamp += 1;
+        let (entry, stamp) = (Some(Entry { key, item }), self.last_stamp);
+        let place = Place { entry, stamp, newer: NOWHERE, older: RING };
+        let i = match self.free.pop() {
+            Some(i) => {
+                self.places[i as usize] = place;
+                i
+            }
+            None => {
+                self.places.push(place);
+                // 2^32 - 3 keys in RAM would take a quarter of a tebibyte for their places alone
+                (self.places.len() - 1) as u32
+            }
+        };
+        let Places { index, hasher, places, .. } = self;
+        index.insert_unique(hash, i, |&i| hasher.hash_one(&taken(places, i).key));
+        i
+    }
+
+    /// Frees the place `i`, which is not in the ring any more.
+    pub(super) fn remove(&mut self, i: u32) -> Option<(K, T)> {
+        self.set_aside(i, Standing::Nowhere);
+        let hash = self.hasher.hash_one(&taken(&self.places, i).key);
+        match self.index.find_entry(hash, |&j| j == i) {
+            Ok(found) => _ = found.remove(),
+            // a key that changed its hash
+            Err(_) => self.index.retain(|&mut j| j != i),
+        }
+        let Entry { key, item } = self.places[i as usize].entry.take()?;
+        self.free.push(i);
+        Some((key, item))
+    }
+
+    pub(super) fn key(&self, i: u32) -> &K {
+        &taken(&self.places, i).key
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &K, &T)> {
+        let entries = (0..).zip(&self.places).map(|(i, place)| (i, place.entry.as_ref()));
+        entries.filter_map(|(i, entry)| entry.map(|entry| (i, &entry.key, &entry.item)))
+    }
+}
+
+#[inline]
+fn taken<K, T>(places: &[Place<K, T>], i: u32) -> &Entry<K, T> {
+    match &places[i as usize].entry {
+        Some(entry) => entry,
+        None => unreachable!("an index outlived its slot"),
+    }
+}
+
+impl<K, T> Index<u32> for Places<K, T> {
+    type Output = T;
+    #[inline]
+    fn index(&self, i: u32) -> &T {
+        &taken(&self.places, i).item
+    }
+}
+
+impl<K, T> IndexMut<u32> for Places<K, T> {
+    #[inline]
+    fn index_mut(&mut self, i: u32) -> &mut T {
+        match &mut self.places[i as usize].entry {
+            Some(entry) => &mut entry.item,
+            None => unreachable!("an index outlived its slot"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::hash::{Hash, Hasher};
+
+    use super::*;
+
+    #[test]
+    fn indices_stay_and_places_are_used_again() {
+        let mut places = Places::new();
+        let indices: Vec<u32> = (1..=10_000).map(|n| places.insert(n, n)).collect();
+        assert_eq!(indices[0], 1, "0 stands for none");
+        for &i in indices.iter().step_by(2) {
+            assert_eq!(places.remove(i), Some((i, i)));
+        }
+        for n in 20_000..25_000 {
+            assert!(places.insert(n, n) <= 10_000, "no new place while there are free ones");
+        }
+        for &i in indices.iter().skip(1).step_by(2) {
+            assert_eq!((places.key(i), places[i]), (&i, i));
+        }
+        for n in 1..=25_000 {
+            let found = places.find(&n).map(|i| (*places.key(i), places[i]));
+            let there = (n <= 10_000 && n % 2 == 0) || (20_000..25_000).contains(&n);
+            assert_eq!(found, there.then_some((n, n)));
+        }
+        assert_eq!(places.iter().count(), 10_000);
+    }
+
+    const PANICS: u64 = u64::MAX;
+
+    thread_local! {
+        static SALT: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Hashes as it is told to, so differently at different times.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Fickle(u64);
+
+    impl Hash for Fickle {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            let salt = SALT.get();
+            assert_ne!(salt, PANICS, "no hash");
+            state.write_u64(self.0 ^ salt);
+        }
+    }
+
+    #[test]
+    fn a_key_whose_hash_changes_leaves_no_index_behind() {
+        let mut places = Places::new();
+        let i = places.insert(Fickle(1), 1);
+        SALT.set(2);
+        assert_eq!(places.remove(i), Some((Fickle(1), 1)));
+        SALT.set(0);
+        assert_eq!(places.find(&Fickle(1)), None);
+    }
+
+    #[test]
+    fn a_hash_that_panics_leaves_no_index_without_its_place() {
+        let mut places = Places::new();
+        for n in 0..64 {
+            places.insert(Fickle(n), n);
+        }
+        SALT.set(PANICS);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| places.insert(Fickle(64), 64))).unwrap_err();
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| places.remove(1))).unwrap_err();
+        SALT.set(0);
+        assert_eq!(places.find(&Fickle(64)), None);
+        assert!((0..64).all(|n| places.find(&Fickle(n)).is_some_and(|i| places[i] == n)));
+    }
+
+    /// The indices of the ring from the least recently used to the most, read from both sides.
+    fn order(places: &Places<u32, u32>) -> Vec<u32> {
+        let walk = |step: fn(&Place<u32, u32>) -> u32| {
+            let on = |&i: &u32| Some(step(&places.places[i as usize])).filter(|&i| i != RING);
+            std::iter::successors(on(&RING), on).collect::<Vec<u32>>()
+        };
+        let mut back = walk(|place| place.older);
+        back.reverse();
+        assert_eq!(walk(|place| place.newer), back);
+        assert_eq!(places.oldest(), back.first().copied());
+        back
+    }
+
+    fn ring_of(slots: u32) -> Places<u32, u32> {
+        let mut places = Places::new();
+        for n in 1..=slots {
+            let i = places.insert(n, n * 10);
+            places.place(i);
+        }
+        places
+    }
+
+    fn hit(places: &mut Places<u32, u32>, key: u32) -> Option<(u32, bool)> {
+        let mut beside = false;
+        let found = places.find_used(
+            &key,
+            |item| Some(item),
+            |places, i| {
+                beside = true;
+                places.stamp_anew(i);
+            },
+        );
+        found.copied().map(|item| (item, beside))
+    }
+
+    #[test]
+    fn a_use_moves_to_the_front_from_anywhere() {
+        let mut places = ring_of(4);
+        for (key, after) in [(1, [2, 3, 4, 1]), (1, [2, 3, 4, 1]), (3, [2, 4, 1, 3]), (2, [4, 1, 3, 2])] {
+            assert_eq!(hit(&mut places, key), Some((key * 10, false)));
+            assert_eq!(order(&places), after);
+        }
+        assert!(places.touch(1));
+        assert_eq!(order(&places), [4, 3, 2, 1]);
+        assert_eq!(hit(&mut places, 5), None);
+        assert!(places.find_used(&4, |_| None::<&u32>, |_, _| ()).is_none(), "nothing found is no use");
+        assert_eq!(order(&places), [4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn what_stands_beside_the_ring_keeps_its_place_by_stamp() {
+        let mut places = ring_of(4);
+        places.set_aside(2, Standing::Deferred);
+        places.set_aside(4, Standing::Heavy);
+        assert_eq!((places.standing(2), places.standing(4)), (Standing::Deferred, Standing::Heavy));
+        assert_eq!(hit(&mut places, 4), Some((40, true)));
+        assert!(!places.touch(2), "its use is for the caller to count");
+        assert_eq!(order(&places), [1, 3]);
+        places.place(2);
+        places.place(4);
+        assert_eq!(order(&places), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_ring_of_one_and_of_none() {
+        let mut places = ring_of(1);
+        assert!(places.touch(1));
+        assert_eq!(order(&places), [1]);
+        assert_eq!(places.remove(1), Some((1, 10)));
+        assert_eq!(order(&places), []);
+        assert_eq!((places.insert(2, 20), hit(&mut places, 2)), (1, Some((20, true))));
+        places.place(1);
+        assert_eq!(order(&places), [1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "no slot 4")]
+    fn a_use_of_a_slot_that_is_not_there_is_noticed() {
+        ring_of(3).touch(4);
+    }
+}

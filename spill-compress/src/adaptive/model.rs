@@ -32,7 +32,7 @@ const PIECE: usize = 64 << 10;
 const WARM_UP: usize = PIECE / 4;
 
 /// A piece that took so many nanoseconds is not compressed once more.
-const SLOW: f64 = 100e3;
+const SLOW: f64 = 300e3;
 
 /// Frames that look alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

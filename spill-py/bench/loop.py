@@ -34,36 +34,43 @@ def measure(kind: str, gib: float) -> tuple[float, float, float]:
         """Begins to look at the worker's loop."""
         import asyncio
         import gc
+        import math
         import time
 
-        holds: list[tuple[float, float]] = []
-        collecting = [0.0, 0.0]  # since when, and how long since the last look
+        turns: list[tuple[float, float]] = []  # since when the loop stood still, and until when
+        collections: list[list[float]] = []  # when each began and ended
 
         def collected(phase: str, _: Any) -> None:
             now = time.perf_counter()
             if phase == "start":
-                collecting[0] = now
-            else:
-                collecting[1] += now - collecting[0]
+                collections.append([now, math.inf])
+            elif collections:
+                collections[-1][1] = now
 
         async def look() -> None:
             last = time.perf_counter()
             while True:
                 await asyncio.sleep(0.001)
                 now = time.perf_counter()
-                holds.append((now - last, now - last - collecting[1]))
-                last, collecting[1] = now, 0.0
+                turns.append((last, now))
+                last = now
 
         gc.callbacks.append(collected)
-        dask_worker.holds = holds
+        dask_worker.seen = turns, collections
         dask_worker.looking = asyncio.create_task(look())
 
     async def longest(dask_worker: Any) -> tuple[float, float, int]:
         """The longest holds, and how many bytes were spilled."""
         dask_worker.looking.cancel()
         total = getattr(dask_worker.data, "spilled_total", None)
-        all_of_it, without = zip(*dask_worker.holds)
-        return max(all_of_it), max(without), total.disk if total else 0
+        turns, collections = dask_worker.seen
+        # One on another thread tells its end when that thread goes on, which may be after the loop did.
+        longest = max(until - since for since, until in turns)
+        without = max(
+            until - since - sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in collections)
+            for since, until in turns
+        )
+        return longest, without, total.disk if total else 0
 
     def make(n: int) -> Any:
         return np.random.default_rng(n).random(MIB // 8)

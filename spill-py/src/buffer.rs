@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
-use spill_core::{Buffer, BufferBuilder, ManualEvict, MutableMapping, Pool};
+use spill_core::{Buffer, BufferBuilder, ManualEvict, MutableMapping, Pool, SpilledSize};
 
 use crate::error::raised;
 use crate::fork::Process;
@@ -91,8 +91,9 @@ impl NativeBuffer {
         Lookup::of(object).map_err(|_| PyKeyError::new_err(object.clone().unbind()))
     }
 
+    /// Whether the value is in fast memory. What is on its way to an object store has no size yet, and no object.
     fn in_fast(open: &Open, id: Id) -> bool {
-        open.buffer.contains_key(&id) && open.buffer.stored_size(&id).is_none()
+        open.buffer.contains_key(&id) && open.buffer.stored_size(&id).is_none() && open.names.is_here(id)
     }
 }
 
@@ -387,11 +388,15 @@ impl NativeBuffer {
         Ok(open.stored_in_fast(object.py(), id)?.ok_or_else(absent)?.weight())
     }
 
-    /// The weight that a spilled value had and the bytes of its record.
+    /// The weight that a spilled value had and the bytes of its record; nothing of what is on its way to an object store.
     fn _stored(&self, object: &Bound<'_, PyAny>) -> PyResult<(u64, u64)> {
         let open = self.open()?;
         let id = open.names.id(Self::known(object)?.as_ref());
-        let size = object.py().detach(|| id.and_then(|id| open.buffer.stored_size(&id)));
+        let size = object.py().detach(|| {
+            let id = id?;
+            let moving = || (!Self::in_fast(open, id)).then(SpilledSize::default);
+            open.buffer.stored_size(&id).or_else(moving)
+        });
         let size = size.ok_or_else(|| PyKeyError::new_err(object.clone().unbind()))?;
         Ok((size.memory, size.disk))
     }

@@ -218,6 +218,11 @@ impl Names {
         self.0.lock().ids.get(key)
     }
 
+    /// Whether the object of the value `id` is in fast memory, as far as is known here.
+    pub(crate) fn is_here(&self, id: Id) -> bool {
+        self.0.lock().slot(id).is_some_and(|slot| slot.address != 0)
+    }
+
     /// How many keys there are.
     pub(crate) fn len(&self) -> usize {
         self.0.lock().ids.len()

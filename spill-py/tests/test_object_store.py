@@ -124,6 +124,11 @@ def test_a_bucket_that_is_missing_loses_nothing(tmp_path, s3, caplog):
         assert "Spill to disk failed" in caplog.text and "s3://not-there" in caplog.text and "404" in caplog.text
         assert "very-secret" not in caplog.text
         assert len(buffer.fast) > 4 and dict(buffer) == given
+        # what waits to be uploaded is not in fast memory, and weighs nothing yet
+        assert len(set(buffer.fast)) == len(buffer.fast) and len(set(buffer.slow)) == len(buffer.slow)
+        assert set(buffer.fast) ^ set(buffer.slow) == set(given)
+        assert buffer.spilled_total == buffer.slow.total_weight
+        assert sum(size.memory for size in buffer.slow.weight_by_key.values()) == buffer.spilled_total.memory
         s3.make("not-there")
         end = time.monotonic() + 120
         while buffer.fast:  # it is asked again once in a while

@@ -40,7 +40,9 @@ def measure(kind: str, gib: float) -> tuple[float, float, float]:
         turns: list[tuple[float, float]] = []  # since when the loop stood still, and until when
         collections: list[list[float]] = []  # when each began and ended
 
-        def collected(phase: str, _: Any) -> None:
+        def collected(phase: str, about: dict[str, int]) -> None:
+            if about["generation"] < 2:
+                return
             now = time.perf_counter()
             if phase == "start":
                 collections.append([now, math.inf])

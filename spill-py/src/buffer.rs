@@ -394,7 +394,11 @@ impl NativeBuffer {
         let id = open.names.id(Self::known(object)?.as_ref());
         let size = object.py().detach(|| {
             let id = id?;
-            let moving = || (!Self::in_fast(open, id)).then(SpilledSize::default);
+            // asked again, since it may have been stored meanwhile
+            let moving = || {
+                let moves = !Self::in_fast(open, id) && open.buffer.contains_key(&id);
+                moves.then(|| open.buffer.stored_size(&id).unwrap_or_default())
+            };
             open.buffer.stored_size(&id).or_else(moving)
         });
         let size = size.ok_or_else(|| PyKeyError::new_err(object.clone().unbind()))?;

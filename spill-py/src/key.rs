@@ -31,7 +31,7 @@ const TEXT: u8 = b's';
 const SURROGATES: u8 = b'S';
 const BYTES: u8 = b'b';
 const INTEGER: u8 = b'i';
-/// An integer beyond 64 bits, in decimal digits.
+/// An integer beyond 64 bits, in hexadecimal digits.
 const LONG: u8 = b'l';
 const FLOAT: u8 = b'f';
 const NONE: u8 = b'n';

@@ -61,6 +61,9 @@ struct Slot {
     place: u64,
     /// Where its object is, or 0 unless that is in fast memory.
     address: usize,
+    /// How many references to that are held: more than one while a reader has brought it back to memory and an evicter
+    /// still has it.
+    holders: usize,
 }
 
 /// So many objects that are gone may be known at least.
@@ -89,6 +92,7 @@ impl State {
     fn arrived(&mut self, id: Id, address: usize) {
         let came = self.came + 1;
         let Some(slot) = self.slot_mut(id) else { return };
+        slot.holders = if slot.address == address { slot.holders + 1 } else { 1 };
         (slot.address, slot.place) = (address, came);
         self.came = came;
         self.objects.insert(address, id);
@@ -147,7 +151,7 @@ fn slot_of(slots: &[Slot], id: Id) -> Option<&Slot> {
 
 /// A number that no key has, for a value that came to memory as the `came`th and whose object is at `address`.
 fn add(slots: &mut Vec<Slot>, free: &mut Vec<u32>, came: u64, address: usize) -> Id {
-    let new = Slot { used: true, place: came, address, ..Slot::default() };
+    let new = Slot { used: true, place: came, address, holders: 1, ..Slot::default() };
     let Some(slot) = free.pop() else {
         slots.push(new);
         // 2^32 values would take hundreds of gigabytes for what is known of them alone
@@ -260,11 +264,14 @@ impl Names {
         self.0.lock().arrived(id, address);
     }
 
-    /// The object of the value `id` is about to leave.
+    /// A reference to the object of the value `id` is given up.
     pub(crate) fn left(&self, id: Id, address: usize) {
         let mut state = self.0.lock();
         if let Some(slot) = state.slot_mut(id).filter(|slot| slot.address == address) {
-            slot.address = 0;
+            slot.holders = slot.holders.saturating_sub(1);
+            if slot.holders == 0 {
+                slot.address = 0;
+            }
         }
     }
 }

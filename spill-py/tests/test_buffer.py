@@ -213,7 +213,9 @@ def test_nothing_is_raised_where_a_thread_spills(tmp_path):
     with SpillBuffer(str(tmp_path), target=1000, writers=1) as buffer:
         for n in range(50):
             buffer[n] = Unpicklable(2000)
+        end = time.monotonic() + 60
         while buffer.logged_pickle_errors != set(range(50)):
+            assert time.monotonic() < end, "not all were tried"
             time.sleep(0.001)
         assert set(buffer.fast) == set(range(50))
 

@@ -99,14 +99,15 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         ``overspill.object-store``; ``False`` for none.
     as_dask:
         Whether to do as Dask where we think better of it: a value that is heavier than the target and cannot be
-        serialised is forgotten when that is raised, nothing is evicted past a value that cannot be, and ``pop`` is
+        serialised is forgotten where that is raised, nothing is evicted past a value that cannot be, and ``pop`` is
         refused. Otherwise the value is kept in memory, the next one is evicted, and ``pop`` works. Unless given, so
         where this class stands in the place of Dask's: in ``distributed.spill`` or ``distributed.worker_memory``.
 
     Raises
     ------
     PickleError
-        When a value is set that is heavier than the target and cannot be serialised; a ``TypeError``.
+        When a value is set that is heavier than the target and cannot be serialised; a ``TypeError``. Not where
+        threads spill behind the caller: then it is kept and logged.
     ValueError
         From the constructor, when a setting is not understood; the message names it and what was expected.
     OSError
@@ -144,7 +145,7 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         if writers is None:
             writers = settings.writers(0 if worker_local_directory is None else 1)
         if as_dask is None:
-            as_dask = any(isinstance(self, place.SpillBuffer) for place in (distributed.spill, distributed.worker_memory))
+            as_dask = any(_stands_for(place.SpillBuffer, self) for place in (distributed.spill, distributed.worker_memory))
         self._as_dask = as_dask
         self._open(
             directories=_paths(spill_directory),
@@ -349,6 +350,11 @@ class _Hooks:
 _weigher: Callable[[type], Any] = sizeof.dispatch
 #: What weighs ``bytes`` of Dask's own accord.
 _OF_BYTES = getattr(dask.sizeof, "sizeof_bytes", None)
+
+
+def _stands_for(place: object, buffer: SpillBuffer) -> bool:
+    """Whether what Dask makes its buffers with is the buffer's class; it may be any callable."""
+    return isinstance(place, type) and isinstance(buffer, place)
 
 
 def _in_a_loop() -> bool:

@@ -213,11 +213,12 @@ fn try_out(
         let stored = desk.compress(compressor, width, part).ok()?.map_or(part.len(), <[u8]>::len);
         Some((nanos(clock.now().saturating_sub(begun)), stored))
     };
-    compress(&piece[..piece.len().min(WARM_UP)])?;
+    let warm_up = &piece[..piece.len().min(WARM_UP)];
+    let warmed = compress(warm_up)?.0 * piece.len() as f64 / warm_up.len() as f64;
     let (first, stored) = compress(piece)?;
     // Of two times the shorter: in the other, the thread may have waited for a core or for memory. What is slow anyway
-    // is worth no second run.
-    let second = if first < SLOW { compress(piece)?.0 } else { 0.0 };
+    // is worth no second run; what waited was not slow before.
+    let second = if first.min(warmed) < SLOW { compress(piece)?.0 } else { 0.0 };
     let best = if second > 0.0 { second.min(first) } else { first };
     let len = piece.len() as f64;
     Some((Figures { nanos: best / len, share: stored as f64 / len }, first + second))

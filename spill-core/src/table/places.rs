@@ -38,7 +38,8 @@ struct Entry<K, T> {
     item: T,
 }
 
-/// Aligned, so that it begins with a line of the processor's cache.
+/// Aligned, so that a place of up to 64 bytes, as of a key of 24 and a pointer to the value, is one line of the
+/// processor's cache.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Place<K, T> {
@@ -206,8 +207,14 @@ impl<K: Key, T> Places<K, T> {
     }
 
     /// Adds `key`, which must be absent, as the most recently used; it stands nowhere yet.
+    ///
+    /// # Panics
+    /// With 2^32 - 3 keys.
     pub(super) fn insert(&mut self, key: K, item: T) -> u32 {
         let hash = self.hasher.hash_one(&key);
+        let Places { index, hasher, places, .. } = self;
+        // before a place is taken: a key's `Hash` may panic
+        index.reserve(1, |&i| hasher.hash_one(&taken(places, i).key));
         self.last_stamp += 1;
         let (entry, stamp) = (Some(Entry { key, item }), self.last_stamp);
         let place = Place { entry, stamp, newer: NOWHERE, older: RING };
@@ -217,9 +224,10 @@ impl<K: Key, T> Places<K, T> {
                 i
             }
             None => {
+                let i = self.places.len();
+                assert!(i < DEFERRED as usize, "{i} keys in RAM, whose places alone take 256 GiB");
                 self.places.push(place);
-                // 2^32 - 3 keys in RAM would take a quarter of a tebibyte for their places alone
-                (self.places.len() - 1) as u32
+                i as u32
             }
         };
         let Places { index, hasher, places, .. } = self;
@@ -281,6 +289,7 @@ impl<K, T> IndexMut<u32> for Places<K, T> {
 mod tests {
     use std::cell::Cell;
     use std::hash::{Hash, Hasher};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
 
@@ -306,6 +315,7 @@ mod tests {
         assert_eq!(places.iter().count(), 10_000);
     }
 
+    /// Keys below 64 have no hash then.
     const PANICS: u64 = u64::MAX;
 
     thread_local! {
@@ -319,8 +329,8 @@ mod tests {
     impl Hash for Fickle {
         fn hash<H: Hasher>(&self, state: &mut H) {
             let salt = SALT.get();
-            assert_ne!(salt, PANICS, "no hash");
-            state.write_u64(self.0 ^ salt);
+            assert!(salt != PANICS || self.0 >= 64, "no hash");
+            state.write_u64(if salt == PANICS { self.0 } else { self.0 ^ salt });
         }
     }
 
@@ -341,11 +351,17 @@ mod tests {
             places.insert(Fickle(n), n);
         }
         SALT.set(PANICS);
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| places.insert(Fickle(64), 64))).unwrap_err();
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| places.remove(1))).unwrap_err();
+        let mut key = 64;
+        let mut insert = || {
+            key += 1;
+            catch_unwind(AssertUnwindSafe(|| places.insert(Fickle(key - 1), key - 1)))
+        };
+        while insert().is_ok() {} // until the index grows, for which it hashes all keys
+        assert!(catch_unwind(AssertUnwindSafe(|| places.remove(1))).is_err());
         SALT.set(0);
-        assert_eq!(places.find(&Fickle(64)), None);
-        assert!((0..64).all(|n| places.find(&Fickle(n)).is_some_and(|i| places[i] == n)));
+        assert_eq!(places.iter().count() as u64, key - 1, "no place was taken for the last");
+        assert_eq!(places.find(&Fickle(key - 1)), None);
+        assert!((0..key - 1).all(|n| places.find(&Fickle(n)).is_some_and(|i| places[i] == n)));
     }
 
     /// The indices of the ring from the least recently used to the most, read from both sides.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
-use spill_core::{Buffer, BufferBuilder, ManualEvict, MutableMapping, Pool, SpilledSize};
+use spill_core::{Buffer, BufferBuilder, ManualEvict, MutableMapping, Pool};
 
 use crate::error::raised;
 use crate::fork::Process;

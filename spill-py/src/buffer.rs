@@ -8,68 +8,19 @@ use std::sync::{Arc, OnceLock};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
-use spill_core::{Buffer, BufferBuilder, ManualEvict, MutableMapping, Pool};
+use spill_core::{BufferBuilder, ManualEvict, MutableMapping, Pool};
 
 use crate::error::raised;
 use crate::fork::Process;
 use crate::key::Lookup;
 use crate::names::{Begun, Id, Names, Removed};
 use crate::objects::{Hooks, Objects};
+use crate::open::{Calls, Open, figures};
 use crate::store;
-use crate::tally::{LABELS, Step, Tally, counted};
 use crate::value::{Value, address};
 
 /// What the pool of buffers for reading may keep idle, in bytes.
 const POOL: u64 = 256 << 20;
-
-struct Open {
-    buffer: ManuallyDrop<Buffer<Id, Value, Arc<Objects>>>,
-    names: Arc<Names>,
-    hooks: Calls,
-    process: Process,
-    target: AtomicU64,
-    /// What values take of it below the buffer while they are being uploaded, in bytes.
-    uploads: u64,
-    /// Whether threads of the buffer spill.
-    behind: bool,
-    memory_reads: AtomicU64,
-    memory_read_bytes: AtomicU64,
-    /// Unpicklable values that are heavier than the target are forgotten, as Dask does.
-    forgets: bool,
-}
-
-/// What is called in Python where the buffer is called.
-struct Calls {
-    /// `weigh(object) -> bytes`
-    weigh: Py<PyAny>,
-    /// What a `bytes` object weighs beyond its length, while Dask weighs it so.
-    bytes_extra: Option<u64>,
-    /// `refused(key, exception) -> exception`: what is raised where a value cannot be serialised.
-    refused: Py<PyAny>,
-    /// `listeners() -> dict`: empty where nobody wants to know what a call did.
-    listeners: Py<PyAny>,
-    /// `metered([(label, value, unit)])`: books what a call did to whoever listens.
-    metered: Py<PyAny>,
-}
-
-impl Drop for Open {
-    /// In a forked child the buffer is left alone: its threads are not here, and its files are the parent's.
-    #[expect(unsafe_code, reason = "a value that must not be dropped in a child")]
-    fn drop(&mut self) {
-        if self.process.is_this() {
-            let buffer = &mut self.buffer;
-            let mut release = || {
-                // Files and objects go. A problem has nobody to be told to.
-                _ = buffer.close();
-                // SAFETY: it is dropped here alone and never used again.
-                unsafe { ManuallyDrop::drop(buffer) }
-            };
-            if Python::try_attach(|py| py.detach(&mut release)).is_none() {
-                release();
-            }
-        }
-    }
-}
 
 /// The native half of `SpillBuffer`. Made empty; `_open` gives it its settings.
 #[pyclass(subclass, frozen, module = "overspill._native", name = "Buffer")]
@@ -90,93 +41,6 @@ impl NativeBuffer {
     fn known<'a, 'py>(object: &'a Bound<'py, PyAny>) -> PyResult<Lookup<'a, 'py>> {
         Lookup::of(object).map_err(|_| PyKeyError::new_err(object.clone().unbind()))
     }
-
-    /// Whether the value is in fast memory. What is on its way to an object store has no size yet, and no object.
-    fn in_fast(open: &Open, id: Id) -> bool {
-        open.buffer.contains_key(&id) && open.buffer.stored_size(&id).is_none() && open.names.is_here(id)
-    }
-}
-
-impl Open {
-    /// Runs a call of the buffer without the interpreter's lock, and books what it did to whoever listens.
-    fn booked<R: Send>(&self, py: Python<'_>, call: impl FnOnce() -> R + Send) -> PyResult<R> {
-        let (result, tally) = py.detach(|| counted(call));
-        if !tally.is_empty() && self.listened(py)? {
-            self.hooks.metered.bind(py).call1((figures(py, &tally, false)?,))?;
-        }
-        Ok(result)
-    }
-
-    fn listened(&self, py: Python<'_>) -> PyResult<bool> {
-        self.hooks.listeners.bind(py).call0()?.is_truthy()
-    }
-
-    /// A value was read that was in fast memory.
-    fn hit(&self, py: Python<'_>, weight: u64) -> PyResult<()> {
-        self.memory_reads.fetch_add(1, Relaxed);
-        self.memory_read_bytes.fetch_add(weight, Relaxed);
-        if self.listened(py)? {
-            let read = [("memory-read", 1.0, "count"), ("memory-read", weight as f64, "bytes")];
-            self.hooks.metered.bind(py).call1((PyList::new(py, read)?,))?;
-        }
-        Ok(())
-    }
-
-    /// A value whose last name went leaves the buffer.
-    fn release(&self, py: Python<'_>, removed: Removed) -> PyResult<()> {
-        let Removed::Value(id) = removed else { return Ok(()) };
-        // what is in fast memory alone goes without waiting for anybody
-        let gone = if self.buffer.slow().contains_key(&id) {
-            py.detach(|| self.buffer.remove(&id))
-        } else {
-            self.buffer.remove(&id)
-        };
-        gone.map(drop).map_err(|error| raised(&error))
-    }
-
-    /// What values in fast memory may weigh.
-    fn fast_target(&self) -> u64 {
-        self.target.load(Relaxed).saturating_sub(self.uploads)
-    }
-
-    /// Brings fast memory down to its target, here or on the buffer's threads.
-    fn shrink(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.buffer.is_above_target() {
-            return Ok(());
-        }
-        let target = self.fast_target();
-        if self.behind {
-            self.buffer.set_target(target); // which tells them
-            Ok(())
-        } else {
-            self.booked(py, || self.buffer.evict_until_below(target)).map(drop)
-        }
-    }
-
-    fn stored_in_fast(&self, py: Python<'_>, id: Id) -> PyResult<Option<Value>> {
-        py.detach(|| NativeBuffer::in_fast(self, id).then(|| self.buffer.peek(&id)).transpose())
-            .map(Option::flatten)
-            .map_err(|error| raised(&error))
-    }
-}
-
-/// What was done, as `[(label, value, unit)]`. Dask's own serialisers tell their times themselves, but not where
-/// they run `behind` the callers.
-fn figures<'py>(py: Python<'py>, tally: &Tally, behind: bool) -> PyResult<Bound<'py, PyList>> {
-    let list = PyList::empty(py);
-    for (step, time) in tally.time.iter().enumerate() {
-        let coded = step == Step::Serialize as usize || step == Step::Deserialize as usize;
-        if !time.is_zero() && (behind || !coded) {
-            list.append((LABELS[step], time.as_secs_f64(), "seconds"))?;
-        }
-    }
-    for (step, (count, bytes)) in [(Step::DiskWrite, tally.written), (Step::DiskRead, tally.read)] {
-        if count > 0 {
-            list.append((LABELS[step as usize], count, "count"))?;
-            list.append((LABELS[step as usize], bytes, "bytes"))?;
-        }
-    }
-    Ok(list)
 }
 
 #[pymethods]
@@ -349,8 +213,7 @@ impl NativeBuffer {
         let open = self.open()?;
         let mut keys = open.names.all(py);
         if let Some(fast) = fast {
-            let here: Vec<_> =
-                py.detach(|| keys.iter().map(|(_, id)| Self::in_fast(open, *id) == fast).collect());
+            let here: Vec<_> = py.detach(|| keys.iter().map(|(_, id)| open.in_fast(*id) == fast).collect());
             let mut here = here.into_iter();
             keys.retain(|_| here.next() == Some(true));
         }
@@ -362,7 +225,7 @@ impl NativeBuffer {
     fn _where(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         let open = self.open()?;
         let Ok(key) = Lookup::of(object) else { return Ok(None) };
-        Ok(open.names.id(key.as_ref()).map(|id| Self::in_fast(open, id)))
+        Ok(open.names.id(key.as_ref()).map(|id| open.in_fast(id)))
     }
 
     /// The value of a key, without counting as a use.
@@ -396,7 +259,7 @@ impl NativeBuffer {
             let id = id?;
             // asked again, since it may have been stored meanwhile
             let moving = || {
-                let moves = !Self::in_fast(open, id) && open.buffer.contains_key(&id);
+                let moves = !open.in_fast(id) && open.buffer.contains_key(&id);
                 moves.then(|| open.buffer.stored_size(&id).unwrap_or_default())
             };
             open.buffer.stored_size(&id).or_else(moving)

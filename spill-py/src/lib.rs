@@ -11,8 +11,9 @@
 //!
 //! A Python object is held as an [`Arc`](std::sync::Arc) of a reference to it (`value`), so that the table of
 //! [`spill_core::Buffer`] clones and moves it without the interpreter's lock. Text keys are held as the objects that
-//! they are, others become bytes (`key`), and names of values (`names`, `ids`). `objects` is the layer between the buffer and storage: it turns
-//! objects into frames and back. `leaf` has storage alone, for programs that stack mappings themselves.
+//! they are, others become bytes (`key`), and names of values (`names`, `ids`). `buffer` is what Python calls, `open`
+//! what it is made of. `objects` is the layer between the buffer and storage: it turns objects into frames and back.
+//! `leaf` has storage alone, for programs that stack mappings themselves.
 //!
 //! # The interpreter's lock
 //!
@@ -29,6 +30,7 @@ mod leaf;
 mod memory;
 mod names;
 mod objects;
+mod open;
 mod store;
 mod tally;
 mod value;

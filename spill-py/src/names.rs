@@ -11,7 +11,7 @@ use std::hash::{Hash, Hasher};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use pyo3::Python;
 
 use crate::ids::Ids;
@@ -195,21 +195,17 @@ impl Names {
 
     /// Takes `key` away.
     pub(crate) fn unlink(&self, key: KeyRef<'_, '_>) -> Removed {
-        let mut state = self.0.lock();
-        let Some((held, id)) = state.ids.remove(key) else { return Removed::Nothing };
-        let removed = state.unname(id);
-        drop(state);
-        drop(held); // with the lock given back
-        removed
+        Self::taken(self.0.lock(), key)
     }
 
     /// Takes `key` away if it names the value `id` still.
     pub(crate) fn unlink_from(&self, key: KeyRef<'_, '_>, id: Id) -> Removed {
-        let mut state = self.0.lock();
-        if state.ids.get(key) != Some(id) {
-            return Removed::Nothing;
-        }
-        let held = state.ids.remove(key);
+        let state = self.0.lock();
+        if state.ids.get(key) == Some(id) { Self::taken(state, key) } else { Removed::Nothing }
+    }
+
+    fn taken(mut state: MutexGuard<'_, State>, key: KeyRef<'_, '_>) -> Removed {
+        let Some((held, id)) = state.ids.remove(key) else { return Removed::Nothing };
         let removed = state.unname(id);
         drop(state);
         drop(held); // with the lock given back

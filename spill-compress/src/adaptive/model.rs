@@ -124,8 +124,7 @@ impl Model {
         let (piece, mut desk) = (piece_of(frame), None);
         let mut learned = self.learned.lock();
         let storage = learned.storage.per_byte();
-        let count =
-            if frame.len() <= SMALL && self.plain_run.load(Relaxed) >= QUIET_AFTER { LOOK_AT } else { 1 };
+        let count = if self.is_quiet(frame.len()) { LOOK_AT } else { 1 };
         let case = Case { len: frame.len() as f64, piece: piece.len() as f64, storage, count };
         let is_shuffled = class.width != Width::One;
         if !learned.classes.contains_key(&class) {
@@ -172,9 +171,12 @@ impl Model {
 
     /// Whether a frame of this length is stored as it is without a look.
     fn passes_by(&self, len: usize) -> bool {
-        len <= SMALL
-            && self.plain_run.load(Relaxed) >= QUIET_AFTER
-            && self.unseen.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.is_quiet(len) && self.unseen.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Whether small frames were best stored as they are lately, so that few like this one are looked at.
+    fn is_quiet(&self, len: usize) -> bool {
+        len <= SMALL && self.plain_run.load(Relaxed) >= QUIET_AFTER
     }
 
     fn saw(&self, len: usize, plain: bool) {
@@ -218,10 +220,14 @@ fn try_out(
     let (first, stored) = compress(piece)?;
     // Of two times the shorter: in the other, the thread may have waited for a core or for memory. What is slow anyway
     // is worth no second run; what waited was not slow before.
-    let second = if first.min(warmed) < SLOW { compress(piece)?.0 } else { 0.0 };
-    let best = if second > 0.0 { second.min(first) } else { first };
+    let (mut best, mut spent) = (first, first);
+    if first.min(warmed) < SLOW {
+        let (second, _) = compress(piece)?;
+        best = first.min(second);
+        spent += second;
+    }
     let len = piece.len() as f64;
-    Some((Figures { nanos: best / len, share: stored as f64 / len }, first + second))
+    Some((Figures { nanos: best / len, share: stored as f64 / len }, spent))
 }
 
 fn nanos(time: Duration) -> f64 {

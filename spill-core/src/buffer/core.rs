@@ -56,18 +56,14 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         guarded("weighing a value", || Ok(self.weigher.weigh(key, value).min(1 << 48)))
     }
 
-    /// The value of `key`, as a use. Inlined with all that a hit does, and with nothing of what else may be to do: that
-    /// locks again, so that a hit keeps no register for it.
+    /// The value of `key`, as a use. Inlined with all that a hit does; the rest is [`read`](Self::read).
     #[inline(always)]
     pub(super) fn get(&self, key: &K) -> Result<Option<V>> {
-        let hit = self.open()?.hit(key);
-        if hit.is_some() { Ok(hit) } else { self.miss(key) }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn miss(&self, key: &K) -> Result<Option<V>> {
-        self.read(self.open()?, key, Reading::Use)
+        let mut state = self.open()?;
+        match state.hit(key) {
+            Some(value) => Ok(Some(value)),
+            None => self.read(state, key, Reading::Use),
+        }
     }
 
     /// The value of `key`, leaving no trace.

@@ -237,7 +237,7 @@ impl<K: Key, T> Places<K, T> {
 
     /// Frees the place `i`, which is not in the ring any more.
     pub(super) fn remove(&mut self, i: u32) -> Option<(K, T)> {
-        self.set_aside(i, Standing::Nowhere);
+        debug_assert_ne!(self.standing(i), Standing::Recent);
         let hash = self.hasher.hash_one(&taken(&self.places, i).key);
         match self.index.find_entry(hash, |&j| j == i) {
             Ok(found) => _ = found.remove(),
@@ -432,6 +432,7 @@ mod tests {
         let mut places = ring_of(1);
         assert!(places.touch(1));
         assert_eq!(order(&places), [1]);
+        places.set_aside(1, Standing::Nowhere);
         assert_eq!(places.remove(1), Some((1, 10)));
         assert_eq!(order(&places), []);
         assert_eq!((places.insert(2, 20), hit(&mut places, 2)), (1, Some((20, true))));

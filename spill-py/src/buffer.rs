@@ -121,7 +121,7 @@ impl NativeBuffer {
         let key = Self::known(object)?;
         let absent = || PyKeyError::new_err(object.clone().unbind());
         loop {
-            let id = open.names.id(key.as_ref()).ok_or_else(absent)?;
+            let id = open.names.id(py, key.as_ref()).ok_or_else(absent)?;
             // What is in fast memory is given without letting the interpreter go: who else wants it would keep
             // it for some milliseconds.
             if let Some(value) = open.buffer.get_fast(&id).map_err(|error| raised(&error))? {
@@ -131,7 +131,7 @@ impl NativeBuffer {
             match open.booked(py, || open.buffer.get(&id))?.map_err(|error| raised(&error))? {
                 Some(value) => return Ok(value.object(py)),
                 // it was replaced meanwhile, or is gone
-                None if open.names.id(key.as_ref()) == Some(id) => return Err(absent()),
+                None if open.names.id(py, key.as_ref()) == Some(id) => return Err(absent()),
                 None => {}
             }
         }
@@ -141,7 +141,7 @@ impl NativeBuffer {
         let open = self.open()?;
         let py = object.py();
         let key = Lookup::of(object)?;
-        let id = match open.names.begin(key.as_ref(), address(value)) {
+        let id = match open.names.begin(py, key.as_ref(), address(value)) {
             Begun::Shared(removed) => return open.release(py, removed),
             Begun::New(id) => id,
         };
@@ -149,7 +149,7 @@ impl NativeBuffer {
             (Ok(bytes), Some(extra)) => Ok(bytes.as_bytes().len() as u64 + extra),
             _ => open.hooks.weigh.bind(py).call1((value,)).and_then(|weight| weight.extract()),
         };
-        let weight = weighed.inspect_err(|_| open.names.give_up(id))?;
+        let weight = weighed.inspect_err(|_| open.names.give_up(py, id))?;
         // where threads spill, nobody waits for how that ends
         let heavy = !open.behind && weight > open.fast_target();
         if heavy {
@@ -158,16 +158,16 @@ impl NativeBuffer {
         // the number is new, so nothing of it is under way and nothing is waited for
         let inserted = open.buffer.insert_without_evicting(id, Value::new(&open.names, id, value, weight));
         if let Err(error) = inserted {
-            open.names.give_up(id);
+            open.names.give_up(py, id);
             open.buffer.slow().unwatch(&id);
             return Err(raised(&error));
         }
-        open.release(py, open.names.link(key.as_ref(), id))?;
+        open.release(py, open.names.link(py, key.as_ref(), id))?;
         open.shrink(py)?;
         let failed = if heavy { open.buffer.slow().unwatch(&id) } else { None };
         let Some(error) = failed else { return Ok(()) };
         if open.forgets {
-            open.release(py, open.names.unlink_from(key.as_ref(), id))?;
+            open.release(py, open.names.unlink_from(py, key.as_ref(), id))?;
         }
         let error = open.hooks.refused.bind(py).call1((object, error.value(py)))?;
         Err(PyErr::from_value(error))
@@ -176,9 +176,10 @@ impl NativeBuffer {
     fn __delitem__(&self, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let open = self.open()?;
         let key = Self::known(object)?;
-        match open.names.unlink(key.as_ref()) {
+        let py = object.py();
+        match open.names.unlink(py, key.as_ref()) {
             Removed::Nothing => Err(PyKeyError::new_err(object.clone().unbind())),
-            removed => open.release(object.py(), removed),
+            removed => open.release(py, removed),
         }
     }
 
@@ -187,7 +188,7 @@ impl NativeBuffer {
         let open = self.open()?;
         for (key, _) in open.names.all(py) {
             let key = key.object(py)?;
-            open.release(py, open.names.unlink(Lookup::of(&key)?.as_ref()))?;
+            open.release(py, open.names.unlink(py, Lookup::of(&key)?.as_ref()))?;
         }
         Ok(())
     }
@@ -195,11 +196,11 @@ impl NativeBuffer {
     fn __contains__(&self, object: &Bound<'_, PyAny>) -> PyResult<bool> {
         let open = self.open()?;
         let Ok(key) = Lookup::of(object) else { return Ok(false) };
-        Ok(open.names.id(key.as_ref()).is_some())
+        Ok(open.names.id(object.py(), key.as_ref()).is_some())
     }
 
-    fn __len__(&self) -> PyResult<usize> {
-        Ok(self.open()?.names.len())
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.open()?.names.len(py))
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -213,9 +214,9 @@ impl NativeBuffer {
         let open = self.open()?;
         let mut keys = open.names.all(py);
         if let Some(fast) = fast {
-            let here: Vec<_> = py.detach(|| keys.iter().map(|(_, id)| open.in_fast(*id) == fast).collect());
-            let mut here = here.into_iter();
-            keys.retain(|_| here.next() == Some(true));
+            let unspilled: Vec<_> = py.detach(|| keys.iter().map(|(_, id)| open.is_unspilled(*id)).collect());
+            let mut unspilled = unspilled.into_iter();
+            keys.retain(|(_, id)| fast == (unspilled.next() == Some(true) && open.names.is_here(py, *id)));
         }
         let objects: PyResult<Vec<_>> = keys.iter().map(|(key, _)| key.object(py)).collect();
         PyList::new(py, objects?)
@@ -224,8 +225,8 @@ impl NativeBuffer {
     /// Where a key is: `True` in fast memory, `False` in slow memory, `None` nowhere.
     fn _where(&self, object: &Bound<'_, PyAny>) -> PyResult<Option<bool>> {
         let open = self.open()?;
-        let Ok(key) = Lookup::of(object) else { return Ok(None) };
-        Ok(open.names.id(key.as_ref()).map(|id| open.in_fast(id)))
+        let (py, Ok(key)) = (object.py(), Lookup::of(object)) else { return Ok(None) };
+        Ok(open.names.id(py, key.as_ref()).map(|id| open.is_unspilled(id) && open.names.is_here(py, id)))
     }
 
     /// The value of a key, without counting as a use.
@@ -234,10 +235,10 @@ impl NativeBuffer {
         let (py, key) = (object.py(), Self::known(object)?);
         let absent = || PyKeyError::new_err(object.clone().unbind());
         loop {
-            let id = open.names.id(key.as_ref()).ok_or_else(absent)?;
+            let id = open.names.id(py, key.as_ref()).ok_or_else(absent)?;
             match open.booked(py, || open.buffer.peek(&id))?.map_err(|error| raised(&error))? {
                 Some(value) => return Ok(value.object(py)),
-                None if open.names.id(key.as_ref()) == Some(id) => return Err(absent()),
+                None if open.names.id(py, key.as_ref()) == Some(id) => return Err(absent()),
                 None => {}
             }
         }
@@ -247,24 +248,24 @@ impl NativeBuffer {
     fn _weight(&self, object: &Bound<'_, PyAny>) -> PyResult<u64> {
         let open = self.open()?;
         let absent = || PyKeyError::new_err(object.clone().unbind());
-        let id = open.names.id(Self::known(object)?.as_ref()).ok_or_else(absent)?;
-        Ok(open.stored_in_fast(object.py(), id)?.ok_or_else(absent)?.weight())
+        let py = object.py();
+        let id = open.names.id(py, Self::known(object)?.as_ref()).ok_or_else(absent)?;
+        Ok(open.stored_in_fast(py, id)?.ok_or_else(absent)?.weight())
     }
 
     /// The weight that a spilled value had and the bytes of its record; nothing of what is on its way to an object store.
     fn _stored(&self, object: &Bound<'_, PyAny>) -> PyResult<(u64, u64)> {
         let open = self.open()?;
-        let id = open.names.id(Self::known(object)?.as_ref());
-        let size = object.py().detach(|| {
-            let id = id?;
-            // asked again, since it may have been stored meanwhile
-            let moving = || {
-                let moves = !open.in_fast(id) && open.buffer.contains_key(&id);
-                moves.then(|| open.buffer.stored_size(&id).unwrap_or_default())
-            };
-            open.buffer.stored_size(&id).or_else(moving)
-        });
-        let size = size.ok_or_else(|| PyKeyError::new_err(object.clone().unbind()))?;
+        let py = object.py();
+        let absent = || PyKeyError::new_err(object.clone().unbind());
+        let id = open.names.id(py, Self::known(object)?.as_ref()).ok_or_else(absent)?;
+        let stored = |id| py.detach(|| open.buffer.stored_size(&id));
+        // asked again, since it may have been stored meanwhile
+        let moving = || {
+            let moves = !open.in_fast(py, id) && py.detach(|| open.buffer.contains_key(&id));
+            moves.then(|| stored(id).unwrap_or_default())
+        };
+        let size = stored(id).or_else(moving).ok_or_else(absent)?;
         Ok((size.memory, size.disk))
     }
 

@@ -1,6 +1,7 @@
-//! Numbers by key: a table that keeps the hash of each key, so that it grows without looking at keys again.
+//! Numbers by key. As in Python's own dict, an index of small places leads to entries one after another: a new key
+//! writes to one place that may be anywhere and to memory that is next, and the index grows without looking at keys.
 
-use hashbrown::hash_table::Entry as Place;
+use hashbrown::hash_table::Entry as Slot;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::key::{Key, KeyRef};
@@ -8,37 +9,74 @@ use crate::names::Id;
 
 #[derive(Default)]
 pub(crate) struct Ids {
-    table: HashTable<Entry>,
+    index: HashTable<Place>,
+    entries: Vec<Option<Entry>>,
+    /// Entries without a key: the one used last is the next, since it is in the processor's cache.
+    free: Vec<u32>,
     hasher: DefaultHashBuilder,
 }
 
+/// Where the entry of a key is.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    /// A part of what is hashed, enough to tell most from each other.
+    pub(crate) part: u32,
+    pub(crate) at: u32,
+}
+
+impl Place {
+    /// What the index finds a part by.
+    #[inline]
+    pub(crate) fn hash(part: u32) -> u64 {
+        let spread = u64::from(part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        spread ^ (spread >> 32)
+    }
+}
+
 struct Entry {
-    hash: u64,
     key: Key,
     id: Id,
 }
 
-impl Entry {
-    fn is(&self, hash: u64, key: KeyRef<'_, '_>) -> bool {
-        self.hash == hash && self.key.is(key)
-    }
+fn is(entries: &[Option<Entry>], at: u32, key: KeyRef<'_, '_>) -> bool {
+    entries.get(at as usize).and_then(Option::as_ref).is_some_and(|entry| entry.key.is(key))
 }
 
 impl Ids {
     /// The number of `key`.
     #[inline]
     pub(crate) fn get(&self, key: KeyRef<'_, '_>) -> Option<Id> {
-        let hash = key.hash(&self.hasher);
-        self.table.find(hash, |entry| entry.is(hash, key)).map(|entry| entry.id)
+        let part = key.hash(&self.hasher) as u32;
+        let found = |place: &Place| place.part == part && is(&self.entries, place.at, key);
+        let place = self.index.find(Place::hash(part), found)?;
+        Some(self.entries.get(place.at as usize)?.as_ref()?.id)
     }
 
     /// Gives `key` a number, and returns the one that it had.
+    #[inline]
     pub(crate) fn insert(&mut self, key: KeyRef<'_, '_>, id: Id) -> Option<Id> {
-        let hash = key.hash(&self.hasher);
-        match self.table.entry(hash, |entry| entry.is(hash, key), |entry| entry.hash) {
-            Place::Occupied(mut entry) => Some(std::mem::replace(&mut entry.get_mut().id, id)),
-            Place::Vacant(place) => {
-                place.insert(Entry { hash, key: Key::from(key), id });
+        let part = key.hash(&self.hasher) as u32;
+        let Ids { index, entries, free, .. } = self;
+        let found = |place: &Place| place.part == part && is(entries, place.at, key);
+        match index.entry(Place::hash(part), found, |place| Place::hash(place.part)) {
+            Slot::Occupied(place) => {
+                let entry = entries.get_mut(place.get().at as usize)?.as_mut()?;
+                Some(std::mem::replace(&mut entry.id, id))
+            }
+            Slot::Vacant(place) => {
+                let entry = Some(Entry { key: Key::from(key), id });
+                let at = match free.pop() {
+                    Some(at) => {
+                        entries[at as usize] = entry;
+                        at
+                    }
+                    None => {
+                        entries.push(entry);
+                        // 2^32 keys would take hundreds of gigabytes
+                        (entries.len() - 1) as u32
+                    }
+                };
+                place.insert(Place { part, at });
                 None
             }
         }
@@ -46,16 +84,20 @@ impl Ids {
 
     /// Removes `key`: what was held of it, and the number that it had.
     pub(crate) fn remove(&mut self, key: KeyRef<'_, '_>) -> Option<(Key, Id)> {
-        let hash = key.hash(&self.hasher);
-        let (entry, _) = self.table.find_entry(hash, |entry| entry.is(hash, key)).ok()?.remove();
+        let part = key.hash(&self.hasher) as u32;
+        let Ids { index, entries, free, .. } = self;
+        let found = |place: &Place| place.part == part && is(entries, place.at, key);
+        let (place, _) = index.find_entry(Place::hash(part), found).ok()?.remove();
+        let entry = entries.get_mut(place.at as usize)?.take()?;
+        free.push(place.at);
         Some((entry.key, entry.id))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.table.len()
+        self.index.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, Id)> {
-        self.table.iter().map(|entry| (&entry.key, entry.id))
+        self.entries.iter().flatten().map(|entry| (&entry.key, entry.id))
     }
 }

@@ -20,7 +20,9 @@
 //! Whoever holds a lock of ours or of a store never waits for the interpreter's: no Python code runs and no object
 //! dies meanwhile. So a lock may be taken with the interpreter held, which calls do that find their value in fast
 //! memory. Before anything else, which may wait for storage or for another thread, the interpreter is given up.
+//! Names have no lock but the interpreter's (`attached`): whoever calls them holds that one.
 
+mod attached;
 mod buffer;
 mod error;
 mod fork;

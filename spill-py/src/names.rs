@@ -4,17 +4,17 @@
 //! Setting a key to an object that is in fast memory already gives that object one more name. A number is not used
 //! again, so what is said of one value is never taken for another.
 //!
-//! A key changes hands in one moment, under the lock here, before or after which the buffer is called and never
+//! A key changes hands in one moment, under the interpreter's lock, before or after which the buffer is called and never
 //! during it. So a reader sees the old value or the new one; one who finds a value gone asks again.
 
 use std::hash::{Hash, Hasher};
 
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
-use parking_lot::{Mutex, MutexGuard};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use pyo3::Python;
 
-use crate::ids::Ids;
+use crate::attached::Attached;
+use crate::ids::{Ids, Place};
 use crate::key::{Key, KeyRef};
 
 /// The number of a value: a slot, and how often it was used before. It has what it needs to be found without a
@@ -33,7 +33,7 @@ impl Hash for Id {
 
 /// All names of one buffer.
 #[derive(Default)]
-pub(crate) struct Names(Mutex<State>);
+pub(crate) struct Names(Attached<State>);
 
 #[derive(Default)]
 struct State {
@@ -43,27 +43,29 @@ struct State {
     free: Vec<u32>,
     /// How often a value came to memory.
     came: u64,
-    /// Values by where their objects are. What is not so any more is cleared away once in a while.
-    objects: HashMap<usize, Id>,
+    /// What the objects of all references weigh that are held, in bytes.
+    weight: u64,
+    /// Slots by where the objects of their values are. What is not so any more is cleared away once in a while.
+    objects: HashTable<Place>,
 }
 
 /// What is known of a value.
 #[derive(Default)]
 struct Slot {
-    generation: u32,
-    /// Whether there is one.
-    used: bool,
-    /// That it could not be serialised has been said.
-    reported: bool,
-    /// How many keys name it.
-    count: usize,
     /// Which it is in the order in which they came to memory.
     place: u64,
     /// Where its object is, or 0 unless that is in fast memory.
     address: usize,
-    /// How many references to that are held: more than one while a reader has brought it back to memory and an evicter
-    /// still has it.
-    holders: usize,
+    generation: u32,
+    /// How many keys name it.
+    count: u32,
+    /// How many references to its object are held: more than one while a reader has brought it back to memory and an
+    /// evicter still has it.
+    holders: u32,
+    /// Whether there is one.
+    used: bool,
+    /// That it could not be serialised has been said.
+    reported: bool,
 }
 
 /// So many objects that are gone may be known at least.
@@ -88,29 +90,82 @@ pub(crate) enum Removed {
     Value(Id),
 }
 
+/// What an address is looked for by: two that have it in common lie at least 64 GiB apart.
+fn part(address: usize) -> u32 {
+    (address >> 4) as u32
+}
+
 impl State {
+    /// Notes that the object at `address` is that of slot `at` from now on.
+    #[inline]
+    fn locate(&mut self, address: usize, at: u32) {
+        let State { slots, objects, .. } = self;
+        let wanted = part(address);
+        // what leads to an object that is gone may lead to this one
+        let free = |place: &Place| {
+            let there = slots.get(place.at as usize).map_or(0, |slot| slot.address);
+            place.part == wanted && (there == address || part(there) != wanted)
+        };
+        match objects.entry(Place::hash(wanted), free, |place| Place::hash(place.part)) {
+            Entry::Occupied(mut place) => place.get_mut().at = at,
+            Entry::Vacant(place) => _ = place.insert(Place { part: wanted, at }),
+        }
+    }
+
+    /// The value whose object is at `address`, should keys name it.
+    #[inline]
+    fn located(&self, address: usize) -> Option<Id> {
+        let wanted = part(address);
+        let there = |place: &Place| {
+            place.part == wanted
+                && self.slots.get(place.at as usize).is_some_and(|slot| slot.address == address)
+        };
+        let at = self.objects.find(Place::hash(wanted), there)?.at;
+        let slot = self.slots.get(at as usize).filter(|slot| slot.count > 0)?;
+        Some(Id { slot: at, generation: slot.generation })
+    }
+
     fn arrived(&mut self, id: Id, address: usize) {
         let came = self.came + 1;
         let Some(slot) = self.slot_mut(id) else { return };
         slot.holders = if slot.address == address { slot.holders + 1 } else { 1 };
         (slot.address, slot.place) = (address, came);
         self.came = came;
-        self.objects.insert(address, id);
+        self.locate(address, id.slot);
         self.clear_away();
     }
 
     /// Forgets where objects were that are gone, once there are as many of them as others.
+    #[inline]
     fn clear_away(&mut self) {
         let values = self.slots.len() - self.free.len();
         if self.objects.len() > 2 * values + GONE {
             let slots = &self.slots;
-            self.objects
-                .retain(|address, id| slot_of(slots, *id).is_some_and(|slot| slot.address == *address));
+            self.objects.retain(|place| {
+                slots
+                    .get(place.at as usize)
+                    .is_some_and(|slot| slot.address != 0 && part(slot.address) == place.part)
+            });
         }
     }
 
+    /// A number that no key has, for a value that came to memory just now and whose object is at `address`.
+    #[inline]
+    fn add(&mut self, address: usize) -> Id {
+        self.came += 1;
+        let new = Slot { used: true, place: self.came, address, holders: 1, ..Slot::default() };
+        let Some(slot) = self.free.pop() else {
+            self.slots.push(new);
+            // 2^32 values would take hundreds of gigabytes for what is known of them alone
+            return Id { slot: (self.slots.len() - 1) as u32, generation: 0 };
+        };
+        let at = &mut self.slots[slot as usize];
+        *at = Slot { generation: at.generation, ..new };
+        Id { slot, generation: at.generation }
+    }
+
     fn slot(&self, id: Id) -> Option<&Slot> {
-        slot_of(&self.slots, id)
+        self.slots.get(id.slot as usize).filter(|slot| slot.used && slot.generation == id.generation)
     }
 
     fn slot_mut(&mut self, id: Id) -> Option<&mut Slot> {
@@ -134,6 +189,7 @@ impl State {
         Removed::Value(id)
     }
 
+    #[inline]
     fn link(&mut self, key: KeyRef<'_, '_>, id: Id) -> Removed {
         if let Some(slot) = self.slot_mut(id) {
             slot.count += 1;
@@ -143,97 +199,83 @@ impl State {
             None => Removed::Nothing,
         }
     }
-}
 
-fn slot_of(slots: &[Slot], id: Id) -> Option<&Slot> {
-    slots.get(id.slot as usize).filter(|slot| slot.used && slot.generation == id.generation)
-}
-
-/// A number that no key has, for a value that came to memory as the `came`th and whose object is at `address`.
-fn add(slots: &mut Vec<Slot>, free: &mut Vec<u32>, came: u64, address: usize) -> Id {
-    let new = Slot { used: true, place: came, address, holders: 1, ..Slot::default() };
-    let Some(slot) = free.pop() else {
-        slots.push(new);
-        // 2^32 values would take hundreds of gigabytes for what is known of them alone
-        return Id { slot: (slots.len() - 1) as u32, generation: 0 };
-    };
-    let at = &mut slots[slot as usize];
-    *at = Slot { generation: at.generation, ..new };
-    Id { slot, generation: at.generation }
+    /// Takes a key away: also what was held of it.
+    fn take(&mut self, key: KeyRef<'_, '_>) -> (Removed, Option<Key>) {
+        match self.ids.remove(key) {
+            Some((held, id)) => (self.unname(id), Some(held)),
+            None => (Removed::Nothing, None),
+        }
+    }
 }
 
 impl Names {
     /// Begins to set `key` to the object at `address`.
-    pub(crate) fn begin(&self, key: KeyRef<'_, '_>, address: usize) -> Begun {
-        let mut state = self.0.lock();
-        let State { ids, slots, free, came, objects } = &mut *state;
-        let place = objects.entry(address);
-        if let Entry::Occupied(known) = &place {
-            let id = *known.get();
-            if slot_of(slots, id).is_some_and(|slot| slot.address == address && slot.count > 0)
-                && ids.get(key) != Some(id)
-            {
-                return Begun::Shared(state.link(key, id));
+    #[inline]
+    pub(crate) fn begin(&self, py: Python<'_>, key: KeyRef<'_, '_>, address: usize) -> Begun {
+        self.0.with(py, |state| {
+            match state.located(address) {
+                // the same object once more may have been changed in place: it is a new value
+                Some(id) if state.ids.get(key) != Some(id) => return Begun::Shared(state.link(key, id)),
+                _ => {}
             }
-        }
-        *came += 1;
-        let id = add(slots, free, *came, address);
-        place.insert(id);
-        state.clear_away();
-        Begun::New(id)
+            let id = state.add(address);
+            state.locate(address, id.slot);
+            state.clear_away();
+            Begun::New(id)
+        })
     }
 
     /// The value `id` is in the buffer: `key` names it from now on.
-    pub(crate) fn link(&self, key: KeyRef<'_, '_>, id: Id) -> Removed {
-        self.0.lock().link(key, id)
+    #[inline]
+    pub(crate) fn link(&self, py: Python<'_>, key: KeyRef<'_, '_>, id: Id) -> Removed {
+        self.0.with(py, |state| state.link(key, id))
     }
 
     /// The value `id`, which no key names yet, did not get into the buffer.
-    pub(crate) fn give_up(&self, id: Id) {
-        self.0.lock().forget(id);
+    pub(crate) fn give_up(&self, py: Python<'_>, id: Id) {
+        self.0.with(py, |state| state.forget(id));
     }
 
     /// Takes `key` away.
-    pub(crate) fn unlink(&self, key: KeyRef<'_, '_>) -> Removed {
-        Self::taken(self.0.lock(), key)
+    pub(crate) fn unlink(&self, py: Python<'_>, key: KeyRef<'_, '_>) -> Removed {
+        let (removed, held) = self.0.with(py, |state| state.take(key));
+        drop(held); // with nothing borrowed
+        removed
     }
 
     /// Takes `key` away if it names the value `id` still.
-    pub(crate) fn unlink_from(&self, key: KeyRef<'_, '_>, id: Id) -> Removed {
-        let state = self.0.lock();
-        if state.ids.get(key) == Some(id) { Self::taken(state, key) } else { Removed::Nothing }
-    }
-
-    fn taken(mut state: MutexGuard<'_, State>, key: KeyRef<'_, '_>) -> Removed {
-        let Some((held, id)) = state.ids.remove(key) else { return Removed::Nothing };
-        let removed = state.unname(id);
-        drop(state);
-        drop(held); // with the lock given back
+    pub(crate) fn unlink_from(&self, py: Python<'_>, key: KeyRef<'_, '_>, id: Id) -> Removed {
+        let (removed, held) = self.0.with(py, |state| match state.ids.get(key) {
+            Some(named) if named == id => state.take(key),
+            _ => (Removed::Nothing, None),
+        });
+        drop(held); // with nothing borrowed
         removed
     }
 
     /// The number of the value of `key`.
     #[inline]
-    pub(crate) fn id(&self, key: KeyRef<'_, '_>) -> Option<Id> {
-        self.0.lock().ids.get(key)
+    pub(crate) fn id(&self, py: Python<'_>, key: KeyRef<'_, '_>) -> Option<Id> {
+        self.0.with(py, |state| state.ids.get(key))
     }
 
     /// Whether the object of the value `id` is in fast memory, as far as is known here.
-    pub(crate) fn is_here(&self, id: Id) -> bool {
-        self.0.lock().slot(id).is_some_and(|slot| slot.address != 0)
+    pub(crate) fn is_here(&self, py: Python<'_>, id: Id) -> bool {
+        self.0.with(py, |state| state.slot(id).is_some_and(|slot| slot.address != 0))
     }
 
     /// How many keys there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.lock().ids.len()
+    pub(crate) fn len(&self, py: Python<'_>) -> usize {
+        self.0.with(py, |state| state.ids.len())
     }
 
     /// All keys with the numbers of their values, in the order in which the values came to memory.
     pub(crate) fn all(&self, py: Python<'_>) -> Vec<(Key, Id)> {
-        let state = self.0.lock();
-        let place = |id: Id| state.slot(id).map_or(0, |slot| slot.place);
-        let mut all: Vec<_> = state.ids.iter().map(|(key, id)| (place(id), key.clone_ref(py), id)).collect();
-        drop(state);
+        let mut all: Vec<_> = self.0.with(py, |state| {
+            let place = |id: Id| state.slot(id).map_or(0, |slot| slot.place);
+            state.ids.iter().map(|(key, id)| (place(id), key.clone_ref(py), id)).collect()
+        });
         all.sort_unstable_by_key(|(place, ..)| *place);
         all.into_iter().map(|(_, key, id)| (key, id)).collect()
     }
@@ -241,33 +283,49 @@ impl Names {
     /// That the value `id` cannot be serialised is reported now: a key of it, unless that was done before, or no key
     /// names it yet. Looks at all keys, once for such a value.
     pub(crate) fn report(&self, py: Python<'_>, id: Id) -> Option<Key> {
-        let mut state = self.0.lock();
-        state.slot(id).filter(|slot| slot.count > 0 && !slot.reported)?;
-        let key = state.ids.iter().find(|(_, named)| *named == id)?.0.clone_ref(py);
-        state.slot_mut(id)?.reported = true;
-        Some(key)
+        self.0.with(py, |state| {
+            state.slot(id).filter(|slot| slot.count > 0 && !slot.reported)?;
+            let key = state.ids.iter().find(|(_, named)| *named == id)?.0.clone_ref(py);
+            state.slot_mut(id)?.reported = true;
+            Some(key)
+        })
     }
 
     /// The keys whose failure to be serialised has been reported.
     pub(crate) fn reported(&self, py: Python<'_>) -> Vec<Key> {
-        let state = self.0.lock();
-        let reported = |id: Id| state.slot(id).is_some_and(|slot| slot.reported);
-        state.ids.iter().filter(|(_, id)| reported(*id)).map(|(key, _)| key.clone_ref(py)).collect()
+        self.0.with(py, |state| {
+            let reported = |id: Id| state.slot(id).is_some_and(|slot| slot.reported);
+            state.ids.iter().filter(|(_, id)| reported(*id)).map(|(key, _)| key.clone_ref(py)).collect()
+        })
     }
 
     /// The object of the value `id` is in fast memory, at `address`.
-    pub(crate) fn arrived(&self, id: Id, address: usize) {
-        self.0.lock().arrived(id, address);
+    pub(crate) fn arrived(&self, py: Python<'_>, id: Id, address: usize) {
+        self.0.with(py, |state| state.arrived(id, address));
     }
 
-    /// A reference to the object of the value `id` is given up.
-    pub(crate) fn left(&self, id: Id, address: usize) {
-        let mut state = self.0.lock();
-        if let Some(slot) = state.slot_mut(id).filter(|slot| slot.address == address) {
-            slot.holders = slot.holders.saturating_sub(1);
-            if slot.holders == 0 {
-                slot.address = 0;
+    /// A reference to an object that weighs `weight` bytes is held.
+    #[inline]
+    pub(crate) fn held(&self, py: Python<'_>, weight: u64) {
+        self.0.with(py, |state| state.weight = state.weight.saturating_add(weight));
+    }
+
+    /// A reference to the object of the value `id`, at `address`, which weighs `weight` bytes, is given up.
+    pub(crate) fn left(&self, py: Python<'_>, id: Id, address: usize, weight: u64) {
+        self.0.with(py, |state| {
+            state.weight = state.weight.saturating_sub(weight);
+            if let Some(slot) = state.slot_mut(id).filter(|slot| slot.address == address) {
+                slot.holders = slot.holders.saturating_sub(1);
+                if slot.holders == 0 {
+                    slot.address = 0;
+                }
             }
-        }
+        });
+    }
+
+    /// What the objects of all references weigh that are held, in bytes: not less than what is in fast memory.
+    #[inline]
+    pub(crate) fn weight(&self, py: Python<'_>) -> u64 {
+        self.0.with(py, |state| state.weight)
     }
 }

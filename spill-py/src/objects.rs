@@ -285,7 +285,7 @@ impl Objects {
     }
 
     fn value(&self, key: &Id, object: &Bound<'_, PyAny>, weight: u64) -> Value {
-        self.names.arrived(*key, address(object));
+        self.names.arrived(object.py(), *key, address(object));
         Value::new(&self.names, *key, object, weight)
     }
 

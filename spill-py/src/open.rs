@@ -66,9 +66,15 @@ impl Drop for Open {
 }
 
 impl Open {
-    /// Whether the value is in fast memory. What is on its way to an object store has no size yet, and no object.
-    pub(crate) fn in_fast(&self, id: Id) -> bool {
-        self.buffer.contains_key(&id) && self.buffer.stored_size(&id).is_none() && self.names.is_here(id)
+    /// Whether the value is in fast memory.
+    pub(crate) fn in_fast(&self, py: Python<'_>, id: Id) -> bool {
+        py.detach(|| self.is_unspilled(id)) && self.names.is_here(py, id)
+    }
+
+    /// Whether no size of the value on storage is known. What is on its way to an object store has none yet, and no
+    /// object.
+    pub(crate) fn is_unspilled(&self, id: Id) -> bool {
+        self.buffer.contains_key(&id) && self.buffer.stored_size(&id).is_none()
     }
 
     /// Runs a call of the buffer without the interpreter's lock, and books what it did to whoever listens.
@@ -114,10 +120,11 @@ impl Open {
 
     /// Brings fast memory down to its target, here or on the buffer's threads.
     pub(crate) fn shrink(&self, py: Python<'_>) -> PyResult<()> {
-        if !self.buffer.is_above_target() {
+        let target = self.fast_target();
+        // what is held at all is counted here, so that the buffer need not be asked
+        if self.names.weight(py) <= target || !self.buffer.is_above_target() {
             return Ok(());
         }
-        let target = self.fast_target();
         if self.behind {
             self.buffer.set_target(target); // which tells them
             Ok(())
@@ -127,9 +134,8 @@ impl Open {
     }
 
     pub(crate) fn stored_in_fast(&self, py: Python<'_>, id: Id) -> PyResult<Option<Value>> {
-        py.detach(|| self.in_fast(id).then(|| self.buffer.peek(&id)).transpose())
-            .map(Option::flatten)
-            .map_err(|error| raised(&error))
+        let peeked = self.in_fast(py, id).then(|| py.detach(|| self.buffer.peek(&id)));
+        peeked.transpose().map(Option::flatten).map_err(|error| raised(&error))
     }
 }
 

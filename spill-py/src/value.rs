@@ -23,6 +23,7 @@ impl Value {
     /// `object`, the value `id`, which weighs `weight` bytes. `names` knows where it is.
     pub(crate) fn new(names: &Arc<Names>, id: Id, object: &Bound<'_, PyAny>, weight: u64) -> Self {
         let immutable = object.is_exact_instance_of::<PyBytes>() || object.is_exact_instance_of::<PyString>();
+        names.held(object.py(), weight);
         let object = Some(object.clone().unbind());
         Value(Arc::new(Held { object, weight, immutable, id, names: Arc::clone(names) }))
     }
@@ -56,9 +57,13 @@ impl Drop for Held {
     /// the interpreter shuts down it is left to it.
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            self.names.left(self.id, object.as_ptr().addr());
             let mut object = Some(object);
-            if Python::try_attach(|_| drop(object.take())).is_none() {
+            let attached = Python::try_attach(|py| {
+                if let Some(object) = object.take() {
+                    self.names.left(py, self.id, address(object.bind(py)), self.weight);
+                }
+            });
+            if attached.is_none() {
                 std::mem::forget(object);
             }
         }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use spill_core::{Clock, Error, Pool, PoolBuf, Result};
+use spill_core::{Clock, Pool, PoolBuf, Result};
 
 use crate::compressor::{Compressor, damaged};
 use crate::header::Packed;
+use crate::lanes;
 use crate::shuffle::{self, Width};
 use crate::threads::Threads;
 
@@ -50,8 +51,12 @@ impl Workshop<'_> {
         frame: &Bytes,
     ) -> Result<(Option<Smaller>, Took)> {
         let begun = self.clock.now();
-        let packed =
-            Packed { compressor: compressor.id(), width, block: Packed::block_of(compressor.block_len()) };
+        let packed = Packed {
+            compressor: compressor.id(),
+            width,
+            by_lanes: width != Width::One && compressor.by_lanes(),
+            block: Packed::block_of(compressor.block_len()),
+        };
         let len = packed.block_len() as usize;
         let count = frame.len().div_ceil(len);
         let starts = (0..count).map(|n| n * len);
@@ -101,8 +106,12 @@ impl Workshop<'_> {
                     // The first block is the longest.
                     let buffer = buffer.get_or_insert_with(|| self.pool.take(part.len(), 0));
                     let shuffled = &mut buffer[..part.len()];
-                    compressor.decompress(stored, shuffled)?;
-                    shuffle::unshuffle(packed.width, shuffled, part);
+                    if lanes::are_apart(packed.by_lanes, part.len()) {
+                        lanes::decompress(compressor, packed.width, stored, shuffled, part)?;
+                    } else {
+                        compressor.decompress(stored, shuffled)?;
+                        shuffle::unshuffle(packed.width, &shuffle::lanes(packed.width, shuffled), part);
+                    }
                 }
                 Ok(())
             },
@@ -136,6 +145,13 @@ pub(crate) fn check(compressor: &dyn Compressor, packed: Packed, blocks: &[Bytes
         if stored.len() as u64 == here {
             continue;
         }
+        if let Ok(here) = usize::try_from(here)
+            && lanes::are_apart(packed.by_lanes, here)
+            && stored.len() < here
+        {
+            lanes::check(compressor, packed.width, stored, here)?;
+            continue;
+        }
         let most = compressor.largest_output(stored);
         if stored.len() as u64 > here || here > most {
             let expected = format!("{here} bytes when decompressed");
@@ -165,26 +181,26 @@ impl<'a> Desk<'a> {
         width: Width,
         block: &[u8],
     ) -> Result<Option<&[u8]>> {
-        let scratch_len = compressor.scratch_len(block.len());
-        if scratch_len == 0 {
-            return Ok(None);
+        if width == Width::One {
+            let scratch = room(&mut self.scratch, self.pool, compressor.scratch_len(block.len()));
+            let len = compressor.compress_checked(block, scratch)?;
+            return Ok(len.map(|len| &scratch[..len]));
         }
-        let scratch = room(&mut self.scratch, self.pool, scratch_len);
-        let input = if width == Width::One {
-            block
+        let shuffled = room(&mut self.shuffled, self.pool, block.len());
+        shuffle::shuffle(width, block, shuffled);
+        let by_lanes = lanes::are_apart(compressor.by_lanes(), block.len());
+        let scratch_len = if by_lanes {
+            lanes::scratch_len(compressor, width, block.len())
         } else {
-            let shuffled = room(&mut self.shuffled, self.pool, block.len());
-            shuffle::shuffle(width, block, shuffled);
-            shuffled
+            compressor.scratch_len(block.len())
         };
-        let Some(len) = compressor.compress(input, scratch)?.filter(|len| *len < block.len()) else {
-            return Ok(None);
+        let scratch = room(&mut self.scratch, self.pool, scratch_len);
+        let len = if by_lanes {
+            lanes::compress(compressor, width, shuffled, scratch)?
+        } else {
+            compressor.compress_checked(shuffled, scratch)?
         };
-        let compressed = scratch.get(..len).ok_or_else(|| {
-            let reason = format!("said {len} bytes of a scratch of {scratch_len}");
-            Error::codec(compressor.name(), reason)
-        })?;
-        Ok(Some(compressed))
+        Ok(len.map(|len| &scratch[..len]))
     }
 }
 

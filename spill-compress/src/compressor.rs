@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use spill_core::{Error, ErrorKind, Result};
 
-/// What most compressors take at once, in bytes. With its scratch memory it stays in a core's own cache.
-const DEFAULT_BLOCK_LEN: usize = 512 << 10;
+/// What most compressors take at once, in bytes: what a value needs at least to be worth another thread.
+const DEFAULT_BLOCK_LEN: usize = 1 << 20;
 
 /// Frames stored as they are.
 pub(crate) const NONE: u8 = 0;
@@ -36,9 +36,16 @@ pub trait Compressor: Send + Sync + 'static {
 
     /// The bytes that are compressed at once, a power of two of at least 4 KiB: a longer frame is cut into
     /// blocks of this length, each independent of the others, so that several threads can share it. Longer
-    /// blocks shrink more and leave the processor's cache. 512 KiB unless overridden.
+    /// blocks shrink more and leave the processor's cache. 1 MiB unless overridden.
     fn block_len(&self) -> usize {
         DEFAULT_BLOCK_LEN
+    }
+
+    /// Whether each lane of a shuffled block, the first bytes of all its items, the second bytes, and so on, is given to
+    /// [`compress`](Self::compress) for itself. Lanes that are noise then cost neither direction anything, but
+    /// nothing is found from one lane to another. `false` unless overridden.
+    fn by_lanes(&self) -> bool {
+        false
     }
 
     /// Bytes of scratch memory that [`compress`](Self::compress) wants for a frame of `len` bytes, or 0 when
@@ -63,6 +70,27 @@ pub trait Compressor: Send + Sync + 'static {
     fn decompress(&self, compressed: &[u8], output: &mut [u8]) -> Result<()>;
 }
 
+impl dyn Compressor + '_ {
+    /// [`compress`](Compressor::compress) into as much of `room` as it asks for; nothing but lengths that are less than
+    /// the frame's.
+    ///
+    /// # Errors
+    /// As there, and when it says a length that it had no room for.
+    pub(crate) fn compress_checked(&self, frame: &[u8], room: &mut [u8]) -> Result<Option<usize>> {
+        let scratch_len = self.scratch_len(frame.len());
+        if scratch_len == 0 {
+            return Ok(None);
+        }
+        let len = self.compress(frame, &mut room[..scratch_len])?.filter(|len| *len < frame.len());
+        match len {
+            Some(len) if len > scratch_len => {
+                Err(Error::codec(self.name(), format!("said {len} bytes of a scratch of {scratch_len}")))
+            }
+            len => Ok(len),
+        }
+    }
+}
+
 macro_rules! forward {
     ($pointer:ident) => {
         impl<C: Compressor + ?Sized> Compressor for $pointer<C> {
@@ -77,6 +105,9 @@ macro_rules! forward {
             }
             fn block_len(&self) -> usize {
                 (**self).block_len()
+            }
+            fn by_lanes(&self) -> bool {
+                (**self).by_lanes()
             }
             fn scratch_len(&self, len: usize) -> usize {
                 (**self).scratch_len(len)

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! `count` and `length` (bytes before compression) are unsigned LEB128, the others one byte each. Of a frame stored
-//! as it is, compressor 0, there is no more to say. Otherwise the layout's low three bits are the width that the
-//! frame was shuffled by, as a power of two, and the high five bits the length of its blocks, likewise; each
-//! block is a stored frame of its own. The header ends with the last entry: a byte more or less is an error,
+//! as it is, compressor 0, there is no more to say. Otherwise the layout is `9 * (block - 12) + way`: 2 to the `block` is the
+//! length of its blocks, up to 2 GiB; 2 to the `way`, up to 4, is the width that the frame was shuffled by; and beyond 4,
+//! 2 to the `way - 4`, with each lane compressed for itself ([`lanes`](crate::lanes)). Each block is a stored frame of its own. The header ends with the last entry: a byte more or less is an error,
 //! and so is a number of stored frames other than that of all blocks. The header of one frame takes four bytes, or
 //! six and one for each seven bits of its length beyond seven.
 
@@ -18,13 +18,17 @@ use crate::compressor::NONE;
 use crate::shuffle::Width;
 
 const MAGIC: u8 = b'z';
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// The header of a value of one frame that was stored as it is.
 const PLAIN: [u8; 4] = [MAGIC, VERSION, 1, NONE];
 
 /// Blocks shorter than this would be more bookkeeping than data, and let a header claim millions of them.
 const SHORTEST_BLOCK: u8 = 12;
+const LONGEST_BLOCK: u8 = 31;
+
+/// Ways to lay out a block: each width, and each but the narrowest by lanes.
+const WAYS: u8 = 2 * Width::ALL.len() as u8 - 1;
 
 /// How one frame was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub(crate) struct Packed {
     pub(crate) compressor: u8,
     /// What each was shuffled by before.
     pub(crate) width: Width,
+    /// Whether each lane of a block was compressed for itself; never where the width is one.
+    pub(crate) by_lanes: bool,
     /// The length of a block in bytes, but the last, as a power of two.
     pub(crate) block: u8,
 }
@@ -69,7 +75,21 @@ impl Packed {
 
     /// The power of two of a block of `len` bytes, brought to what a header can say.
     pub(crate) fn block_of(len: usize) -> u8 {
-        (len.max(1).ilog2() as u8).clamp(SHORTEST_BLOCK, 31)
+        (len.max(1).ilog2() as u8).clamp(SHORTEST_BLOCK, LONGEST_BLOCK)
+    }
+
+    fn layout(self) -> u8 {
+        let lanes = if self.by_lanes { Width::ALL.len() as u8 - 1 } else { 0 };
+        WAYS * (self.block - SHORTEST_BLOCK) + self.width.power() + lanes
+    }
+
+    fn of(compressor: u8, layout: u8) -> Option<Self> {
+        let (block, way) = (SHORTEST_BLOCK + layout / WAYS, layout % WAYS);
+        let (width, by_lanes) = match Width::from_power(way) {
+            Some(width) => (width, false),
+            None => (Width::from_power(way - (Width::ALL.len() as u8 - 1))?, true),
+        };
+        (block <= LONGEST_BLOCK).then_some(Packed { compressor, width, by_lanes, block })
     }
 }
 
@@ -85,7 +105,7 @@ pub(crate) fn write(entries: &[Entry]) -> Bytes {
         match entry {
             Entry::Plain => header.push(NONE),
             Entry::Packed { how, len } => {
-                header.extend([how.compressor, how.width.power() | how.block << 3]);
+                header.extend([how.compressor, how.layout()]);
                 write_number(&mut header, *len);
             }
         }
@@ -139,15 +159,13 @@ fn read_entry(rest: &mut &[u8]) -> Result<Entry> {
         return Ok(Entry::Plain);
     }
     let layout = take_byte(rest)?;
-    let (width, block) = (Width::from_power(layout & 7), layout >> 3);
-    let Some(width) = width.filter(|_| block >= SHORTEST_BLOCK) else {
-        return Err(corrupt("a layout of frames", format!("{layout:#04x}")));
-    };
+    let how = Packed::of(compressor, layout)
+        .ok_or_else(|| corrupt("a layout of frames", format!("{layout:#04x}")))?;
     let len = take_number(rest)?;
     if len == 0 {
         return Err(corrupt("an empty frame stored as it is", "an empty frame compressed"));
     }
-    Ok(Entry::Packed { how: Packed { compressor, width, block }, len })
+    Ok(Entry::Packed { how, len })
 }
 
 fn write_number(to: &mut Vec<u8>, mut number: u64) {
@@ -198,18 +216,24 @@ mod tests {
     use super::*;
 
     fn packed(compressor: u8, width: Width, block: u8, len: u64) -> Entry {
-        Entry::Packed { how: Packed { compressor, width, block }, len }
+        Entry::Packed { how: Packed { compressor, width, by_lanes: false, block }, len }
+    }
+
+    fn by_lanes(width: Width, block: u8, len: u64) -> Entry {
+        Entry::Packed { how: Packed { compressor: 1, width, by_lanes: true, block }, len }
     }
 
     #[test]
     fn the_format_is_what_the_module_says() {
-        assert_eq!(write(&[]), [b'z', 3, 0].as_slice());
-        assert_eq!(write(&[Entry::Plain]), [b'z', 3, 1, 0].as_slice());
-        assert_eq!(write(&[Entry::Plain; 2]), [b'z', 3, 2, 0, 0].as_slice());
+        assert_eq!(write(&[]), [b'z', 4, 0].as_slice());
+        assert_eq!(write(&[Entry::Plain]), [b'z', 4, 1, 0].as_slice());
+        assert_eq!(write(&[Entry::Plain; 2]), [b'z', 4, 2, 0, 0].as_slice());
         assert_eq!(
             write(&[Entry::Plain, packed(1, Width::Eight, 19, 300)]),
-            [b'z', 3, 2, 0, 1, 19 << 3 | 3, 0xAC, 2].as_slice()
+            [b'z', 4, 2, 0, 1, 7 * 9 + 3, 0xAC, 2].as_slice()
         );
+        assert_eq!(write(&[by_lanes(Width::Two, 12, 1)]), [b'z', 4, 1, 1, 5, 1].as_slice());
+        assert_eq!(write(&[by_lanes(Width::Sixteen, 31, 1)]), [b'z', 4, 1, 1, 19 * 9 + 8, 1].as_slice());
     }
 
     #[test]
@@ -252,10 +276,10 @@ mod tests {
             read(&good[..cut], 3).unwrap_err();
         }
         read(&[&good[..], &[0]].concat(), 3).unwrap_err();
-        read(&[b'z', 2, 0], 0).unwrap_err();
-        read(&[b'y', 3, 0], 0).unwrap_err();
-        for (layout, len) in [(12 << 3 | 5, 9), (11 << 3, 9), (0, 9), (12 << 3, 0)] {
-            read(&[b'z', 3, 1, 1, layout, len], 1).unwrap_err();
+        read(&[b'z', 3, 0], 0).unwrap_err();
+        read(&[b'y', 4, 0], 0).unwrap_err();
+        for (layout, len) in [(20 * 9, 9), (255, 9), (0, 0)] {
+            read(&[b'z', 4, 1, 1, layout, len], 1).unwrap_err();
         }
     }
 
@@ -269,13 +293,13 @@ mod tests {
             assert!(!says_plain(&[&header[..], &[0]].concat(), count));
         }
         assert!(!says_plain(&write(&[Entry::Plain, packed(1, Width::One, 19, 7)]), 2));
-        assert!(!says_plain(&[b'z', 2, 1, 0], 1));
+        assert!(!says_plain(&[b'z', 3, 1, 0], 1));
     }
 
     #[test]
     fn a_count_of_billions_is_refused_without_taking_memory_for_it() {
         let header =
-            [&[b'z', 3][..], &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1], &[0, 1]].concat();
+            [&[b'z', 4][..], &[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1], &[0, 1]].concat();
         read(&header, 1).unwrap_err();
     }
 
@@ -284,13 +308,14 @@ mod tests {
 
         #[test]
         fn every_header_reads_back(
-            list in prop::collection::vec((any::<u8>(), 0_usize..5, 12_u8..32, 1_u64..1 << 40), 0..20),
+            list in prop::collection::vec((any::<u8>(), 0_usize..9, 12_u8..32, 1_u64..1 << 40), 0..20),
         ) {
             let entries: Vec<_> = list
                 .into_iter()
                 .map(|(id, width, block, len)| match id {
                     NONE => Entry::Plain,
-                    id => packed(id, Width::ALL[width], block, len),
+                    id if width < 5 => packed(id, Width::ALL[width], block, len),
+                    _ => by_lanes(Width::ALL[width - 4], block, len),
                 })
                 .collect();
             let (header, blocks) = (write(&entries), entries.iter().map(Entry::blocks).sum::<u64>() as usize);

@@ -54,6 +54,7 @@ mod blocks;
 mod compression;
 mod compressor;
 mod header;
+mod lanes;
 mod layer;
 #[cfg(feature = "lz4")]
 mod lz4;

@@ -34,6 +34,10 @@ impl Compressor for Lz4 {
         "lz4"
     }
 
+    fn by_lanes(&self) -> bool {
+        true
+    }
+
     /// The block's own length: lz4 gives up as soon as the result would be longer.
     fn scratch_len(&self, len: usize) -> usize {
         if (SHORTEST..=LONGEST).contains(&len) { len } else { 0 }
@@ -89,6 +93,9 @@ impl Compressor for Lz4Fast {
     }
     fn setting(&self) -> String {
         format!("lz4:{}", self.0)
+    }
+    fn by_lanes(&self) -> bool {
+        Lz4.by_lanes()
     }
     fn scratch_len(&self, len: usize) -> usize {
         Lz4.scratch_len(len)

@@ -11,9 +11,6 @@ use crate::compressor::{Compressor, ZSTD, damaged, expected_len};
 /// and tens of them at the highest levels; more threads than this at once make and free their own.
 const IDLE_CONTEXTS: usize = 8;
 
-/// The level from which on zstd gains by blocks longer than a core's own cache.
-const FAR_MATCHES: i32 = 6;
-
 /// Frames up to this length are stored as they are: zstd's own headers take ten bytes.
 const SHORTEST: usize = 16;
 
@@ -79,11 +76,6 @@ impl Compressor for Zstd {
 
     fn setting(&self) -> String {
         format!("zstd:{}", self.level)
-    }
-
-    /// 1 MiB where the level is high enough to find matches at such distances, else the default.
-    fn block_len(&self) -> usize {
-        if self.level >= FAR_MATCHES { 1 << 20 } else { 512 << 10 }
     }
 
     /// The frame's own length: zstd gives up as soon as the result would be longer.

@@ -31,6 +31,9 @@ impl Width {
     /// All widths, narrow to wide.
     pub const ALL: [Width; 5] = [Width::One, Width::Two, Width::Four, Width::Eight, Width::Sixteen];
 
+    /// Bytes of the widest items.
+    const WIDEST: usize = 16;
+
     /// The width of `bytes` bytes.
     ///
     /// # Errors
@@ -57,6 +60,10 @@ impl Width {
     }
 }
 
+/// The first bytes of all items, the second bytes, and so on, as many as an item has; the last holds the bytes behind the
+/// last whole item too.
+pub(crate) type Lanes<'a> = [&'a [u8]; Width::WIDEST];
+
 /// Writes `from` to `to` with the bytes of its items sorted by their place in the item. Both have one length.
 pub(crate) fn shuffle(width: Width, from: &[u8], to: &mut [u8]) {
     match width {
@@ -68,15 +75,30 @@ pub(crate) fn shuffle(width: Width, from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// Undoes [`shuffle`].
-pub(crate) fn unshuffle(width: Width, from: &[u8], to: &mut [u8]) {
+/// Undoes [`shuffle`] of these lanes, which are together as long as `to`.
+pub(crate) fn unshuffle(width: Width, from: &Lanes<'_>, to: &mut [u8]) {
     match width {
-        Width::One => to.copy_from_slice(from),
+        Width::One => to.copy_from_slice(from[0]),
         Width::Two => together::<2>(from, to),
         Width::Four => together::<4>(from, to),
         Width::Eight => together::<8>(from, to),
         Width::Sixteen => together::<16>(from, to),
     }
+}
+
+/// The lanes of what is shuffled.
+pub(crate) fn lanes(width: Width, shuffled: &[u8]) -> Lanes<'_> {
+    let (mut lanes, mut rest) = (Lanes::default(), shuffled);
+    for (lane, len) in lanes.iter_mut().zip(lane_lens(width, shuffled.len())) {
+        (*lane, rest) = rest.split_at(len);
+    }
+    lanes
+}
+
+/// The lengths of the lanes of a block of `len` bytes.
+pub(crate) fn lane_lens(width: Width, len: usize) -> impl Iterator<Item = usize> {
+    let (count, items) = (width.bytes(), len / width.bytes());
+    (1..=count).map(move |lane| if lane < count { items } else { len - (count - 1) * items })
 }
 
 fn apart<const W: usize>(from: &[u8], to: &mut [u8]) {
@@ -88,8 +110,8 @@ fn apart<const W: usize>(from: &[u8], to: &mut [u8]) {
     portable::shuffle::<W>(from, to, done);
 }
 
-fn together<const W: usize>(from: &[u8], to: &mut [u8]) {
-    let (from, to) = same_length(from, to);
+fn together<const W: usize>(from: &Lanes<'_>, to: &mut [u8]) {
+    debug_assert_eq!(from.iter().map(|lane| lane.len()).sum::<usize>(), to.len());
     #[cfg(target_arch = "x86_64")]
     let done = x86::unshuffle::<W>(from, to);
     #[cfg(not(target_arch = "x86_64"))]
@@ -144,7 +166,7 @@ mod tests {
                 shuffle(width, from, &mut to);
                 assert_eq!(to, defined(width.bytes(), from), "{width:?}, {len} bytes");
                 let mut back = vec![0; len];
-                unshuffle(width, &to, &mut back);
+                unshuffle(width, &lanes(width, &to), &mut back);
                 assert_eq!(back, from, "{width:?}, {len} bytes");
             }
         }
@@ -152,6 +174,7 @@ mod tests {
 
     fn all_ways<const W: usize>(from: &[u8]) -> std::result::Result<(), TestCaseError> {
         let expected = defined(W, from);
+        let width = Width::new(W).unwrap();
         let mut ways = vec![vec![0; from.len()]];
         portable::shuffle::<W>(from, &mut ways[0], 0);
         #[cfg(target_arch = "x86_64")]
@@ -161,14 +184,14 @@ mod tests {
             portable::shuffle::<W>(from, &mut to, done);
             ways.push(to);
             let mut back = vec![0; from.len()];
-            let done = (way.unshuffle)(&expected, &mut back);
-            portable::unshuffle::<W>(&expected, &mut back, done);
+            let done = (way.unshuffle)(&lanes(width, &expected), &mut back);
+            portable::unshuffle::<W>(&lanes(width, &expected), &mut back, done);
             prop_assert_eq!(&back[..], from);
         }
         for way in ways {
             prop_assert_eq!(&way, &expected);
             let mut back = vec![0; from.len()];
-            portable::unshuffle::<W>(&way, &mut back, 0);
+            portable::unshuffle::<W>(&lanes(width, &way), &mut back, 0);
             prop_assert_eq!(&back[..], from);
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! The shuffle without vector instructions: all of it elsewhere, and the items left over behind vectors.
 
+use super::Lanes;
+
 /// Shuffles the items from number `done` on, and the bytes behind the last item.
 pub(super) fn shuffle<const W: usize>(from: &[u8], to: &mut [u8], done: usize) {
     let items = from.len() / W;
@@ -14,14 +16,13 @@ pub(super) fn shuffle<const W: usize>(from: &[u8], to: &mut [u8], done: usize) {
 }
 
 /// Undoes [`shuffle`], for the same items and bytes.
-pub(super) fn unshuffle<const W: usize>(from: &[u8], to: &mut [u8], done: usize) {
-    let items = from.len() / W;
+pub(super) fn unshuffle<const W: usize>(from: &Lanes<'_>, to: &mut [u8], done: usize) {
+    let items = to.len() / W;
     let (whole, rest) = to.split_at_mut(items * W);
-    for byte in 0..W {
-        let lane = &from[byte * items..(byte + 1) * items];
-        for (from, item) in lane[done..].iter().zip(whole[done * W..].as_chunks_mut::<W>().0) {
+    for (byte, lane) in from[..W].iter().enumerate() {
+        for (from, item) in lane[done..items].iter().zip(whole[done * W..].as_chunks_mut::<W>().0) {
             item[byte] = *from;
         }
     }
-    rest.copy_from_slice(&from[items * W..]);
+    rest.copy_from_slice(&from[W - 1][items..]);
 }

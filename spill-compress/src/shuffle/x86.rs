@@ -14,6 +14,8 @@ use std::arch::x86_64::{
     _mm256_setzero_si256, _mm256_storeu_si256, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
 };
 
+use super::Lanes;
+
 /// Items in a vector of 16 bytes of one lane.
 const GROUP: usize = 16;
 
@@ -36,7 +38,7 @@ pub(super) fn shuffle<const W: usize>(from: &[u8], to: &mut [u8]) -> usize {
 }
 
 /// Undoes [`shuffle`] for as many items as fill vectors and returns their number.
-pub(super) fn unshuffle<const W: usize>(from: &[u8], to: &mut [u8]) -> usize {
+pub(super) fn unshuffle<const W: usize>(from: &Lanes<'_>, to: &mut [u8]) -> usize {
     if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
         unsafe { avx2_unshuffle::<W>(from, to) }
@@ -66,13 +68,13 @@ fn sse2_shuffle<const W: usize>(from: &[u8], to: &mut [u8]) -> usize {
 }
 
 #[target_feature(enable = "sse2")]
-fn sse2_unshuffle<const W: usize>(from: &[u8], to: &mut [u8]) -> usize {
-    let items = from.len() / W;
+fn sse2_unshuffle<const W: usize>(from: &Lanes<'_>, to: &mut [u8]) -> usize {
+    let items = to.len() / W;
     for item in (0..items / GROUP * GROUP).step_by(GROUP) {
         ask_for::<{ _MM_HINT_ET0 }>(to.as_ptr(), item * W, GROUP * W);
         let mut v = [_mm_setzero_si128(); W];
-        for (byte, v) in v.iter_mut().enumerate() {
-            *v = load(&from[byte * items + item..]);
+        for (lane, v) in from.iter().zip(&mut v) {
+            *v = load(&lane[item..]);
         }
         for _ in 0..W.ilog2() {
             v = turn(v);
@@ -106,13 +108,13 @@ fn avx2_shuffle<const W: usize>(from: &[u8], to: &mut [u8]) -> usize {
 }
 
 #[target_feature(enable = "avx2")]
-fn avx2_unshuffle<const W: usize>(from: &[u8], to: &mut [u8]) -> usize {
-    let items = from.len() / W;
+fn avx2_unshuffle<const W: usize>(from: &Lanes<'_>, to: &mut [u8]) -> usize {
+    let items = to.len() / W;
     for item in (0..items / (2 * GROUP) * (2 * GROUP)).step_by(2 * GROUP) {
         ask_for::<{ _MM_HINT_ET0 }>(to.as_ptr(), item * W, 2 * GROUP * W);
         let mut v = [_mm256_setzero_si256(); W];
-        for (byte, v) in v.iter_mut().enumerate() {
-            *v = load_wide(&from[byte * items + item..]);
+        for (lane, v) in from.iter().zip(&mut v) {
+            *v = load_wide(&lane[item..]);
         }
         for _ in 0..W.ilog2() {
             v = turn_wide(v);
@@ -201,7 +203,7 @@ fn store_wide(v: __m256i, to: &mut [u8]) {
 #[cfg(test)]
 pub(super) struct Way {
     pub(super) shuffle: fn(&[u8], &mut [u8]) -> usize,
-    pub(super) unshuffle: fn(&[u8], &mut [u8]) -> usize,
+    pub(super) unshuffle: fn(&Lanes<'_>, &mut [u8]) -> usize,
 }
 
 /// What this processor can do, whichever of it [`shuffle`] would take.

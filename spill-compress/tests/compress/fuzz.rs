@@ -11,15 +11,16 @@ use spill_compress::{Compress, Compression, NoCompression};
 use spill_core::{Clock, ErrorKind, Frames, ManualClock, MutableMapping, Pool, SystemClock};
 
 use crate::memory::Memory;
-use crate::samples::{noise, ramp, random};
+use crate::samples::{noise, ramp, random, sensor};
 
 /// What readers allow, in bytes: less than many of the values take, so that the bound is met often.
-const BOUND: u64 = 48 << 10;
+const BOUND: u64 = 72 << 10;
 
 /// A block's scratch and the buffer to shuffle in, beside the value itself; pool buffers waste an eighth.
 const SCRATCH: u64 = 2 << 20;
 
-const SETTINGS: [&str; 6] = ["none", "lz4", "zstd:1", "lz4+shuffle8", "zstd:3+shuffle4", "adaptive"];
+const SETTINGS: [&str; 7] =
+    ["none", "lz4", "zstd:1", "lz4+shuffle4", "lz4+shuffle8", "zstd:3+shuffle4", "adaptive"];
 
 /// Decisions, the same for the same seed.
 struct Dice<I>(I);
@@ -34,11 +35,16 @@ impl<I: Iterator<Item = u64>> Dice<I> {
 fn seeds() -> Vec<Vec<Vec<u8>>> {
     let values = [
         Frames::from(Bytes::from(vec![0; 64 << 10])),
+        // Long enough to be stored lane by lane: some are noise, some shrink, some are all alike.
+        Frames::from(sensor(64 << 10, 4)),
+        Frames::from(ramp(70_000, 1000)),
         Frames::from(ramp(20_000, 5)),
         Frames::from_iter([Bytes::from("text ".repeat(3000)), noise(500, 1), Bytes::new()]),
         Frames::from(noise(3000, 2)),
         Frames::from(vec![]),
         Frames::from(Bytes::from(vec![1; 700 << 10])),
+        // Too long together.
+        Frames::from(vec![Bytes::from(vec![2; 40 << 10]); 2]),
     ];
     let mut stored = Vec::new();
     for name in SETTINGS {

@@ -13,7 +13,7 @@ const ZSTD: u8 = 2;
 /// A stored value of one frame that claims to be `len` bytes when decompressed.
 fn claim(compressor: u8, len: u64, frame: Bytes) -> Frames {
     // Not shuffled, and one block.
-    let mut header = vec![b'z', 3, 1, compressor, 31 << 3];
+    let mut header = vec![b'z', 4, 1, compressor, 19 * 9];
     let mut rest = len;
     while rest >= 0x80 {
         header.push(rest as u8 | 0x80);
@@ -64,7 +64,7 @@ fn a_zip_bomb_within_the_ratio_of_its_format_stops_at_the_bound_of_the_caller() 
 #[test]
 fn a_zip_bomb_spread_over_many_frames_stops_at_the_bound_of_the_caller() {
     let part = compressed(&Lz4, &[0; 100_000]);
-    let header: Vec<u8> = [b'z', 3, 20].into_iter().chain([LZ4, 31 << 3, 0xA0, 0x8D, 6].repeat(20)).collect();
+    let header: Vec<u8> = [b'z', 4, 20].into_iter().chain([LZ4, 19 * 9, 0xA0, 0x8D, 6].repeat(20)).collect();
     let stored = std::iter::once(Bytes::from(header)).chain(vec![part; 20]).collect();
     let error = refused(stored, 1_000_000);
     assert!(matches!(error.kind(), ErrorKind::TooLarge { size: 1_100_000, .. }), "{error}");
@@ -132,7 +132,7 @@ fn several_zstd_frames_in_one_are_refused_when_they_give_more_than_claimed() {
 #[test]
 fn a_value_stored_as_it_is_is_held_to_the_bound_as_well() {
     let plain = |frames: &[&'static str]| {
-        let header = [&[b'z', 3, frames.len() as u8][..], &vec![0; frames.len()]].concat();
+        let header = [&[b'z', 4, frames.len() as u8][..], &vec![0; frames.len()]].concat();
         let frames = frames.iter().map(|frame| Bytes::from_static(frame.as_bytes()));
         [Bytes::from(header)].into_iter().chain(frames).collect::<Frames>()
     };
@@ -148,7 +148,7 @@ fn a_value_stored_as_it_is_is_held_to_the_bound_as_well() {
 #[test]
 fn a_value_without_frames_and_one_with_a_lost_frame_are_corrupt() {
     assert!(is_corrupt(&refused(Frames::from(vec![]), u64::MAX)));
-    let header = Bytes::from_static(&[b'z', 3, 2, 0, 0]);
+    let header = Bytes::from_static(&[b'z', 4, 2, 0, 0]);
     assert!(is_corrupt(&refused(Frames::from_iter([header, Bytes::from_static(b"a")]), u64::MAX)));
 }
 

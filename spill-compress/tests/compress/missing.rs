@@ -7,7 +7,7 @@ use spill_core::{ErrorKind, Frames, MutableMapping};
 
 fn read(compressor: u8) -> String {
     let mapping = Compress::new(NoCompression, Memory::default());
-    let header = Bytes::from(vec![b'z', 3, 1, compressor, 31 << 3, 100]);
+    let header = Bytes::from(vec![b'z', 4, 1, compressor, 19 * 9, 100]);
     mapping.inner().insert(1, Frames::from_iter([header, Bytes::from_static(b"whatever")])).unwrap();
     let error = mapping.get(&1).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Codec { .. }), "{error}");

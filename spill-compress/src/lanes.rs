@@ -1,0 +1,296 @@
+//! A shuffled block in which each lane is compressed for itself.
+//!
+//! ```text
+//! { length } * lanes  { lane } * lanes
+//! ```
+//!
+//! A length has four bytes, the lowest first. A lane that did not shrink is stored as it is, and its length says so. One
+//! in which all bytes are the same has length 0, and that byte once for each 32 KiB begun: so nothing that is stored
+//! stands for more than zstd lets it. Blocks of less than 64 KiB are compressed whole.
+
+use spill_core::Result;
+
+use crate::compressor::{Compressor, damaged, expected_len};
+use crate::shuffle::{self, Lanes, Width};
+
+/// Blocks shorter than this, in bytes, are compressed whole: what is found from lane to lane, and lengths saved, are worth
+/// more in them.
+const SHORTEST: usize = 64 << 10;
+
+/// What one byte of a lane of equal bytes stands for.
+const RUN: usize = 32 << 10;
+
+/// Bytes of a length.
+const LENGTH: usize = size_of::<u32>();
+
+/// Whether a block of `len` bytes is stored lane by lane, where its frame is.
+pub(crate) fn are_apart(by_lanes: bool, len: usize) -> bool {
+    by_lanes && len >= SHORTEST
+}
+
+/// Bytes of scratch memory that [`compress`] wants for a block of `len` bytes.
+pub(crate) fn scratch_len(compressor: &dyn Compressor, width: Width, len: usize) -> usize {
+    let most = shuffle::lane_lens(width, len).map(|lane| compressor.scratch_len(lane).max(lane)).max();
+    len + width.bytes() * LENGTH + most.unwrap_or(0)
+}
+
+/// Compresses the lanes of `shuffled` into the start of `scratch`; `None` when that would not be fewer bytes.
+pub(crate) fn compress(
+    compressor: &dyn Compressor,
+    width: Width,
+    shuffled: &[u8],
+    scratch: &mut [u8],
+) -> Result<Option<usize>> {
+    let (lengths, scratch) = scratch.split_at_mut(width.bytes() * LENGTH);
+    let mut end = 0;
+    for (length, lane) in lengths.as_chunks_mut().0.iter_mut().zip(shuffle::lanes(width, shuffled)) {
+        let room = &mut scratch[end..];
+        let (said, stored) = if is_run(lane) {
+            let count = lane.len().div_ceil(RUN);
+            room[..count].fill(lane[0]);
+            (0, count)
+        } else {
+            let smaller = compressor.compress_checked(lane, room)?.filter(|len| *len > 0);
+            let len = smaller.unwrap_or_else(|| {
+                room[..lane.len()].copy_from_slice(lane);
+                lane.len()
+            });
+            (len, len)
+        };
+        *length = (said as u32).to_le_bytes();
+        end += stored;
+        if lengths_and(width, end) >= shuffled.len() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(lengths_and(width, end)))
+}
+
+/// Whether `stored` can be a block of `len` bytes, told without decompressing it.
+pub(crate) fn check(compressor: &dyn Compressor, width: Width, stored: &[u8], len: usize) -> Result<()> {
+    for_each(compressor, width, stored, len, |_, lane, len| match lane {
+        Lane::Packed(stored) if compressor.largest_output(stored) < len as u64 => {
+            let most = compressor.largest_output(stored);
+            Err(damaged(compressor.name(), expected_len(len), format!("a lane of {most} bytes at most")))
+        }
+        _ => Ok(()),
+    })
+}
+
+/// Decompresses `stored` into all of `output`, by way of a `buffer` as long.
+pub(crate) fn decompress(
+    compressor: &dyn Compressor,
+    width: Width,
+    stored: &[u8],
+    buffer: &mut [u8],
+    output: &mut [u8],
+) -> Result<()> {
+    let (mut lanes, mut rest) = (Lanes::default(), buffer);
+    for_each(compressor, width, stored, output.len(), |n, lane, len| {
+        let own;
+        (own, rest) = std::mem::take(&mut rest).split_at_mut(len);
+        lanes[n] = match lane {
+            // It is read where it is stored.
+            Lane::Plain(bytes) => bytes,
+            Lane::Run(byte) => {
+                own.fill(byte);
+                own
+            }
+            Lane::Packed(bytes) => {
+                compressor.decompress(bytes, own)?;
+                own
+            }
+        };
+        Ok(())
+    })?;
+    shuffle::unshuffle(width, &lanes, output);
+    Ok(())
+}
+
+/// How one lane is stored.
+enum Lane<'a> {
+    Plain(&'a [u8]),
+    Run(u8),
+    Packed(&'a [u8]),
+}
+
+/// Calls `f` with the number, the stored form and the length of each lane of a block of `len` bytes.
+fn for_each<'a>(
+    compressor: &dyn Compressor,
+    width: Width,
+    stored: &'a [u8],
+    len: usize,
+    mut f: impl FnMut(usize, Lane<'a>, usize) -> Result<()>,
+) -> Result<()> {
+    let wrong = |found: &str| damaged(compressor.name(), expected_len(len), found);
+    let (lengths, mut rest) = stored
+        .split_at_checked(width.bytes() * LENGTH)
+        .ok_or_else(|| wrong("fewer bytes than the lengths of its lanes take"))?;
+    let lengths = lengths.as_chunks().0.iter().map(|length| u32::from_le_bytes(*length) as usize);
+    for (n, (said, len)) in lengths.zip(shuffle::lane_lens(width, len)).enumerate() {
+        let count = if said == 0 { len.div_ceil(RUN) } else { said };
+        let (lane, others) = rest
+            .split_at_checked(count)
+            .filter(|_| count <= len)
+            .ok_or_else(|| wrong(&format!("a lane that takes {count} of {} bytes", rest.len())))?;
+        rest = others;
+        let lane = match lane.first() {
+            Some(byte) if said == 0 => {
+                if !is_run(lane) {
+                    return Err(wrong("a lane of equal bytes that are not equal"));
+                }
+                Lane::Run(*byte)
+            }
+            _ if count == len => Lane::Plain(lane),
+            _ => Lane::Packed(lane),
+        };
+        f(n, lane, len)?;
+    }
+    if rest.is_empty() { Ok(()) } else { Err(wrong("bytes behind its last lane")) }
+}
+
+fn lengths_and(width: Width, lanes: usize) -> usize {
+    width.bytes() * LENGTH + lanes
+}
+
+/// Whether all bytes are the same.
+fn is_run(bytes: &[u8]) -> bool {
+    bytes.is_empty() || bytes[1..] == bytes[..bytes.len() - 1]
+}
+
+#[cfg(feature = "lz4")]
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+    use spill_core::ErrorKind;
+
+    use super::*;
+    use crate::lz4::Lz4;
+
+    fn noise() -> impl Iterator<Item = u8> {
+        let mut state = 1_u64;
+        std::iter::repeat_with(move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+    }
+
+    /// Items of four bytes: one that does not change, one that changes seldom, and two of noise.
+    fn numbers(len: usize) -> Vec<u8> {
+        noise().take(len).enumerate().map(|(n, noise)| [7, (n / 4000) as u8, noise, noise][n % 4]).collect()
+    }
+
+    fn stored(width: Width, block: &[u8]) -> Option<Vec<u8>> {
+        let mut shuffled = vec![0; block.len()];
+        shuffle::shuffle(width, block, &mut shuffled);
+        let mut scratch = vec![0; scratch_len(&Lz4, width, block.len())];
+        let len = compress(&Lz4, width, &shuffled, &mut scratch).unwrap()?;
+        scratch.truncate(len);
+        Some(scratch)
+    }
+
+    fn read(width: Width, stored: &[u8], len: usize) -> Result<Vec<u8>> {
+        check(&Lz4, width, stored, len)?;
+        let (mut buffer, mut output) = (vec![0; len], vec![0; len]);
+        decompress(&Lz4, width, stored, &mut buffer, &mut output)?;
+        Ok(output)
+    }
+
+    fn lengths(width: Width, stored: &[u8]) -> Vec<usize> {
+        let bytes = &stored[..width.bytes() * LENGTH];
+        bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes) as usize).collect()
+    }
+
+    #[test]
+    fn blocks_of_any_length_and_width_read_back() {
+        for width in Width::ALL.into_iter().skip(1) {
+            for len in (SHORTEST..SHORTEST + 20).chain([100_001, 1 << 20]) {
+                let block = numbers(len);
+                // Two bytes wide, each lane holds noise.
+                let Some(stored) = stored(width, &block) else { continue };
+                assert_eq!(read(width, &stored, len).unwrap(), block, "{width:?}, {len} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lane_of_equal_bytes_takes_a_byte_for_32_kib_and_one_of_noise_itself() {
+        let len = 4 * (100 << 10);
+        let block = numbers(len);
+        let stored = stored(Width::Four, &block).unwrap();
+        let found = lengths(Width::Four, &stored);
+        assert_eq!((found[0], found[2]), (0, len / 4));
+        assert!((10..1000).contains(&found[1]), "{found:?}");
+        assert_eq!(stored[4 * LENGTH..][..4], [7; 4], "100 KiB of sevens");
+        assert_eq!(stored.len(), 4 * LENGTH + 4 + found[1] + found[2] + found[3]);
+    }
+
+    #[test]
+    fn a_block_in_which_no_lane_shrinks_is_none() {
+        let block: Vec<u8> = noise().take(200_000).collect();
+        for width in Width::ALL.into_iter().skip(1) {
+            assert_eq!(stored(width, &block), None, "{width:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_block_is_refused() {
+        let len = 4 * (100 << 10);
+        let good = stored(Width::Four, &numbers(len)).unwrap();
+        let refused = |stored: &[u8], len: usize| {
+            let error = check(&Lz4, Width::Four, stored, len).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "{error}");
+        };
+        for cut in (0..100).chain([good.len() - 1]) {
+            refused(&good[..cut], len);
+        }
+        refused(&[&good[..], &[0]].concat(), len);
+        // A run that is none, one that stands for more than it may, a lane longer than it can be, and one that lz4 cannot
+        // make so long.
+        let mut changed = good.clone();
+        changed[4 * LENGTH + 1] ^= 1;
+        refused(&changed, len);
+        refused(&good, len + 4 * (32 << 10));
+        let mut changed = good.clone();
+        changed[3] = 0x80;
+        refused(&changed, len);
+        let second = lengths(Width::Four, &good)[1];
+        refused(&good, 4 * (255 * second + 1));
+    }
+
+    #[test]
+    fn four_lanes_of_runs_stand_for_no_more_than_32_kib_a_byte() {
+        let runs = [&[0; 4 * LENGTH][..], &[7; 4]].concat();
+        let most = 4 * RUN;
+        assert_eq!(read(Width::Four, &runs, most).unwrap(), vec![7; most]);
+        check(&Lz4, Width::Four, &runs, most + 4).unwrap_err();
+        check(&Lz4, Width::Four, &runs, usize::MAX).unwrap_err();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
+
+        #[test]
+        fn damaged_blocks_give_as_many_bytes_or_a_typed_error(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            in_lengths in any::<bool>(),
+            width in 1_usize..5,
+        ) {
+            let width = Width::ALL[width];
+            let len = 70_000;
+            let block: Vec<u8> =
+                noise().take(len).enumerate().map(|(n, noise)| if n % 16 == 0 { noise } else { (n / 5000) as u8 }).collect();
+            let mut stored = stored(width, &block).unwrap();
+            for (at, byte) in damage {
+                let most = if in_lengths { width.bytes() * LENGTH + 4 } else { stored.len() };
+                let at = at.index(most.min(stored.len()));
+                stored[at] ^= byte;
+            }
+            match read(width, &stored, len) {
+                Ok(read) => prop_assert_eq!(read.len(), len),
+                Err(error) => prop_assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "{}", error),
+            }
+        }
+    }
+}

@@ -58,6 +58,7 @@ mod lanes;
 mod layer;
 #[cfg(feature = "lz4")]
 mod lz4;
+mod sample;
 mod shuffle;
 mod tally;
 mod threads;

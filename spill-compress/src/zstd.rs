@@ -6,10 +6,17 @@ use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, ErrorCode, get_error_name, is_error_kind};
 
 use crate::compressor::{Compressor, ZSTD, damaged, expected_len};
+use crate::sample;
 
 /// Contexts of either kind that wait to be used again, at most. A context takes about a megabyte at level 3
 /// and tens of them at the highest levels; more threads than this at once make and free their own.
 const IDLE_CONTEXTS: usize = 8;
+
+/// From this level on, in a block whose bytes look random (so many bits each), level 1 looks first, in a third of the time
+/// or less: where it finds nothing, there is nothing.
+const HEAVY: i32 = 5;
+const NOISE: f64 = 7.5;
+const LIGHT: i32 = 1;
 
 /// Frames up to this length are stored as they are: zstd's own headers take ten bytes.
 const SHORTEST: usize = 16;
@@ -19,9 +26,13 @@ const SHORTEST: usize = 16;
 const MAX_RATIO: u64 = (128 << 10) / 4;
 
 /// zstd at a fixed level. Contexts are kept and used again; how many work at once is up to the callers.
+///
+/// From level 5 on, a block whose bytes look random is tried at level 1 first, and stored as it is where that finds nothing.
 pub struct Zstd {
     level: i32,
     compressors: Contexts<CCtx<'static>>,
+    /// Of level [`LIGHT`].
+    light: Contexts<CCtx<'static>>,
     decompressors: Contexts<DCtx<'static>>,
 }
 
@@ -42,7 +53,7 @@ impl Zstd {
 
     /// zstd at a level that is known to exist.
     pub(crate) fn at(level: i32) -> Self {
-        Zstd { level, compressors: Contexts::new(), decompressors: Contexts::new() }
+        Zstd { level, compressors: Contexts::new(), light: Contexts::new(), decompressors: Contexts::new() }
     }
 
     /// The level it compresses at.
@@ -84,17 +95,13 @@ impl Compressor for Zstd {
     }
 
     fn compress(&self, frame: &[u8], scratch: &mut [u8]) -> Result<Option<usize>> {
-        let make = || {
-            let mut context = CCtx::try_create().ok_or_else(no_memory)?;
-            context.set_parameter(CParameter::CompressionLevel(self.level)).map_err(failed)?;
-            Ok(context)
-        };
-        // A context that failed is dropped, not kept: it may be left inside a frame.
-        self.compressors.with(make, |context| match context.compress2(scratch, frame) {
-            Ok(len) => Ok(Some(len).filter(|len| *len < frame.len())),
-            Err(code) if is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) => Ok(None),
-            Err(code) => Err(failed(code)),
-        })
+        if self.level >= HEAVY
+            && sample::look(frame).bits > NOISE
+            && compress(&self.light, LIGHT, frame, scratch)?.is_none()
+        {
+            return Ok(None);
+        }
+        compress(&self.compressors, self.level, frame, scratch)
     }
 
     fn largest_output(&self, compressed: &[u8]) -> u64 {
@@ -141,6 +148,26 @@ impl<T> Contexts<T> {
         }
         Ok(result)
     }
+}
+
+/// Compresses with one of `contexts`, which are all of this level.
+fn compress(
+    contexts: &Contexts<CCtx<'static>>,
+    level: i32,
+    frame: &[u8],
+    scratch: &mut [u8],
+) -> Result<Option<usize>> {
+    let make = || {
+        let mut context = CCtx::try_create().ok_or_else(no_memory)?;
+        context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed)?;
+        Ok(context)
+    };
+    // A context that failed is dropped, not kept: it may be left inside a frame.
+    contexts.with(make, |context| match context.compress2(scratch, frame) {
+        Ok(len) => Ok(Some(len).filter(|len| *len < frame.len())),
+        Err(code) if is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) => Ok(None),
+        Err(code) => Err(failed(code)),
+    })
 }
 
 fn no_memory() -> Error {
@@ -201,6 +228,30 @@ mod tests {
         assert_eq!(zstd.decompressors.0.lock().len(), 1);
         zstd.decompress(&bytes[..10], &mut output).unwrap_err();
         assert_eq!(zstd.decompressors.0.lock().len(), 0);
+    }
+
+    #[test]
+    fn heavy_levels_leave_noise_to_a_light_one_unless_it_repeats() {
+        let mut state = 1_u64;
+        let mut noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .take(100_000)
+        .collect();
+        let used = |zstd: &Zstd| (zstd.light.0.lock().len(), zstd.compressors.0.lock().len());
+        let zstd = Zstd::new(9).unwrap();
+        assert_eq!(compressed(&zstd, &noise), None);
+        assert_eq!(used(&zstd), (1, 0));
+        noise.extend_from_within(..);
+        assert!(compressed(&zstd, &noise).unwrap().len() < 101_000);
+        assert_eq!(used(&zstd), (1, 1));
+        let text = b"words, words, words and so on; ".repeat(1000);
+        for (level, expected) in [(9, (0, 1)), (1, (0, 1))] {
+            let zstd = Zstd::new(level).unwrap();
+            compressed(&zstd, &text).unwrap();
+            assert_eq!(used(&zstd), expected);
+        }
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 mod experience;
 mod model;
-mod sample;
 mod storage;
 
 use std::sync::Arc;

@@ -9,10 +9,10 @@ use parking_lot::Mutex;
 use spill_core::{Clock, Pool};
 
 use super::experience::{Case, Experience, Figures, Step, Trial};
-use super::sample::{self, Sample};
 use super::storage::Storage;
 use crate::blocks::Desk;
 use crate::compressor::Compressor;
+use crate::sample::{self, Sample};
 use crate::shuffle::Width;
 
 /// Frames shorter than this, in bytes, are stored as they are: what they could save is less than a record's

@@ -28,16 +28,16 @@ const SCATTER: usize = 0x9E37_79B1;
 
 /// What a frame looks like.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// The length of its items, as far as it shows.
-    pub(super) width: Width,
+    pub(crate) width: Width,
     /// How little its bytes repeat, column by column of that width: from 0 bits, where all are the same, to 8,
     /// where they look random. (Rényi's entropy of order 2, which needs only counts of equal pairs.)
-    pub(super) bits: f64,
+    pub(crate) bits: f64,
 }
 
 /// Looks at lines spread over `frame`.
-pub(super) fn look(frame: &[u8]) -> Sample {
+pub(crate) fn look(frame: &[u8]) -> Sample {
     let lines = frame.as_chunks::<ROW>().0.as_chunks::<LINE>().0;
     let count = (frame.len() / SPACING).clamp(FEWEST, MOST).min(lines.len());
     if count == 0 {

@@ -85,7 +85,7 @@ pub(crate) fn decompress(
     buffer: &mut [u8],
     output: &mut [u8],
 ) -> Result<()> {
-    let (mut lanes, mut rest) = (Lanes::default(), buffer);
+    let (mut lanes, mut runs, mut rest) = (Lanes::default(), Lanes::default(), buffer);
     for_each(compressor, width, stored, output.len(), |n, lane, len| {
         let own;
         (own, rest) = std::mem::take(&mut rest).split_at_mut(len);
@@ -93,8 +93,14 @@ pub(crate) fn decompress(
             // It is read where it is stored.
             Lane::Plain(bytes) => bytes,
             Lane::Run(byte) => {
-                own.fill(byte);
-                own
+                let same = runs.iter().find(|run| run.len() >= len && run.first() == Some(&byte));
+                runs[n] = if let Some(same) = same {
+                    &same[..len]
+                } else {
+                    own.fill(byte);
+                    own
+                };
+                runs[n]
             }
             Lane::Packed(bytes) => {
                 compressor.decompress(bytes, own)?;

@@ -6,13 +6,12 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::key::{Key, KeyRef};
 use crate::names::Id;
+use crate::slab::Slab;
 
 #[derive(Default)]
 pub(crate) struct Ids {
     index: HashTable<Place>,
-    entries: Vec<Option<Entry>>,
-    /// Entries without a key: the one used last is the next, since it is in the processor's cache.
-    free: Vec<u32>,
+    entries: Slab<Option<Entry>>,
     hasher: DefaultHashBuilder,
 }
 
@@ -38,8 +37,8 @@ struct Entry {
     id: Id,
 }
 
-fn is(entries: &[Option<Entry>], at: u32, key: KeyRef<'_, '_>) -> bool {
-    entries.get(at as usize).and_then(Option::as_ref).is_some_and(|entry| entry.key.is(key))
+fn is(entries: &Slab<Option<Entry>>, at: u32, key: KeyRef<'_, '_>) -> bool {
+    entries.get(at).and_then(Option::as_ref).is_some_and(|entry| entry.key.is(key))
 }
 
 impl Ids {
@@ -49,33 +48,22 @@ impl Ids {
         let part = key.hash(&self.hasher) as u32;
         let found = |place: &Place| place.part == part && is(&self.entries, place.at, key);
         let place = self.index.find(Place::hash(part), found)?;
-        Some(self.entries.get(place.at as usize)?.as_ref()?.id)
+        Some(self.entries.get(place.at)?.as_ref()?.id)
     }
 
     /// Gives `key` a number, and returns the one that it had.
     #[inline]
     pub(crate) fn insert(&mut self, key: KeyRef<'_, '_>, id: Id) -> Option<Id> {
         let part = key.hash(&self.hasher) as u32;
-        let Ids { index, entries, free, .. } = self;
+        let Ids { index, entries, .. } = self;
         let found = |place: &Place| place.part == part && is(entries, place.at, key);
         match index.entry(Place::hash(part), found, |place| Place::hash(place.part)) {
             Slot::Occupied(place) => {
-                let entry = entries.get_mut(place.get().at as usize)?.as_mut()?;
+                let entry = entries.get_mut(place.get().at)?.as_mut()?;
                 Some(std::mem::replace(&mut entry.id, id))
             }
             Slot::Vacant(place) => {
-                let entry = Some(Entry { key: Key::from(key), id });
-                let at = match free.pop() {
-                    Some(at) => {
-                        entries[at as usize] = entry;
-                        at
-                    }
-                    None => {
-                        entries.push(entry);
-                        // 2^32 keys would take hundreds of gigabytes
-                        (entries.len() - 1) as u32
-                    }
-                };
+                let at = entries.add(|_| Some(Entry { key: Key::from(key), id }));
                 place.insert(Place { part, at });
                 None
             }
@@ -85,11 +73,11 @@ impl Ids {
     /// Removes `key`: what was held of it, and the number that it had.
     pub(crate) fn remove(&mut self, key: KeyRef<'_, '_>) -> Option<(Key, Id)> {
         let part = key.hash(&self.hasher) as u32;
-        let Ids { index, entries, free, .. } = self;
+        let Ids { index, entries, .. } = self;
         let found = |place: &Place| place.part == part && is(entries, place.at, key);
         let (place, _) = index.find_entry(Place::hash(part), found).ok()?.remove();
-        let entry = entries.get_mut(place.at as usize)?.take()?;
-        free.push(place.at);
+        let entry = entries.get_mut(place.at)?.take()?;
+        entries.give_back(place.at);
         Some((entry.key, entry.id))
     }
 

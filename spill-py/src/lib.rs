@@ -33,6 +33,7 @@ mod memory;
 mod names;
 mod objects;
 mod open;
+mod slab;
 mod store;
 mod tally;
 mod value;

@@ -8,6 +8,7 @@
 //! during it. So a reader sees the old value or the new one; one who finds a value gone asks again.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -16,6 +17,7 @@ use pyo3::Python;
 use crate::attached::Attached;
 use crate::ids::{Ids, Place};
 use crate::key::{Key, KeyRef};
+use crate::slab::Slab;
 
 /// The number of a value: a slot, and how often it was used before. It has what it needs to be found without a
 /// search, and is not used again before 2^32 other values were in the slot.
@@ -38,13 +40,13 @@ pub(crate) struct Names(Attached<State>);
 #[derive(Default)]
 struct State {
     ids: Ids,
-    slots: Vec<Slot>,
-    /// Slots without a value: the one used last is the next, since it is in the processor's cache.
-    free: Vec<u32>,
+    slots: Slab<Slot>,
     /// How often a value came to memory.
     came: u64,
-    /// What the objects of all references weigh that are held, in bytes.
-    weight: u64,
+    /// How many references to objects are held, and what they weigh in bytes.
+    held: (usize, u64),
+    /// These names, while references are held.
+    kept: Option<Arc<Names>>,
     /// Slots by where the objects of their values are. What is not so any more is cleared away once in a while.
     objects: HashTable<Place>,
 }
@@ -103,7 +105,7 @@ impl State {
         let wanted = part(address);
         // what leads to an object that is gone may lead to this one
         let free = |place: &Place| {
-            let there = slots.get(place.at as usize).map_or(0, |slot| slot.address);
+            let there = slots.get(place.at).map_or(0, |slot| slot.address);
             place.part == wanted && (there == address || part(there) != wanted)
         };
         match objects.entry(Place::hash(wanted), free, |place| Place::hash(place.part)) {
@@ -117,11 +119,10 @@ impl State {
     fn located(&self, address: usize) -> Option<Id> {
         let wanted = part(address);
         let there = |place: &Place| {
-            place.part == wanted
-                && self.slots.get(place.at as usize).is_some_and(|slot| slot.address == address)
+            place.part == wanted && self.slots.get(place.at).is_some_and(|slot| slot.address == address)
         };
         let at = self.objects.find(Place::hash(wanted), there)?.at;
-        let slot = self.slots.get(at as usize).filter(|slot| slot.count > 0)?;
+        let slot = self.slots.get(at).filter(|slot| slot.count > 0)?;
         Some(Id { slot: at, generation: slot.generation })
     }
 
@@ -138,13 +139,10 @@ impl State {
     /// Forgets where objects were that are gone, once there are as many of them as others.
     #[inline]
     fn clear_away(&mut self) {
-        let values = self.slots.len() - self.free.len();
-        if self.objects.len() > 2 * values + GONE {
+        if self.objects.len() > 2 * self.slots.len() + GONE {
             let slots = &self.slots;
             self.objects.retain(|place| {
-                slots
-                    .get(place.at as usize)
-                    .is_some_and(|slot| slot.address != 0 && part(slot.address) == place.part)
+                slots.get(place.at).is_some_and(|slot| slot.address != 0 && part(slot.address) == place.part)
             });
         }
     }
@@ -153,29 +151,27 @@ impl State {
     #[inline]
     fn add(&mut self, address: usize) -> Id {
         self.came += 1;
-        let new = Slot { used: true, place: self.came, address, holders: 1, ..Slot::default() };
-        let Some(slot) = self.free.pop() else {
-            self.slots.push(new);
-            // 2^32 values would take hundreds of gigabytes for what is known of them alone
-            return Id { slot: (self.slots.len() - 1) as u32, generation: 0 };
-        };
-        let at = &mut self.slots[slot as usize];
-        *at = Slot { generation: at.generation, ..new };
-        Id { slot, generation: at.generation }
+        let place = self.came;
+        let mut generation = 0;
+        let slot = self.slots.add(|left| {
+            generation = left.map_or(0, |left| left.generation);
+            Slot { used: true, place, address, holders: 1, generation, ..Slot::default() }
+        });
+        Id { slot, generation }
     }
 
     fn slot(&self, id: Id) -> Option<&Slot> {
-        self.slots.get(id.slot as usize).filter(|slot| slot.used && slot.generation == id.generation)
+        self.slots.get(id.slot).filter(|slot| slot.used && slot.generation == id.generation)
     }
 
     fn slot_mut(&mut self, id: Id) -> Option<&mut Slot> {
-        self.slots.get_mut(id.slot as usize).filter(|slot| slot.used && slot.generation == id.generation)
+        self.slots.get_mut(id.slot).filter(|slot| slot.used && slot.generation == id.generation)
     }
 
     fn forget(&mut self, id: Id) {
         if let Some(slot) = self.slot_mut(id) {
             *slot = Slot { generation: slot.generation.wrapping_add(1), ..Slot::default() };
-            self.free.push(id.slot);
+            self.slots.give_back(id.slot);
         }
     }
 
@@ -304,28 +300,38 @@ impl Names {
         self.0.with(py, |state| state.arrived(id, address));
     }
 
-    /// A reference to an object that weighs `weight` bytes is held.
+    /// A reference to an object that weighs `weight` bytes is held. The names stay until it is [given up](Self::left),
+    /// whoever else drops them.
     #[inline]
-    pub(crate) fn held(&self, py: Python<'_>, weight: u64) {
-        self.0.with(py, |state| state.weight = state.weight.saturating_add(weight));
+    pub(crate) fn held(self: &Arc<Self>, py: Python<'_>, weight: u64) {
+        self.0.with(py, |state| {
+            let (count, sum) = state.held;
+            state.held = (count + 1, sum.saturating_add(weight));
+            if count == 0 {
+                state.kept = Some(Arc::clone(self));
+            }
+        });
     }
 
-    /// A reference to the object of the value `id`, at `address`, which weighs `weight` bytes, is given up.
-    pub(crate) fn left(&self, py: Python<'_>, id: Id, address: usize, weight: u64) {
+    /// A reference to the object of the value `id`, at `address`, which weighs `weight` bytes, is given up. With the
+    /// last one, the names themselves are given, to be dropped when they are not used any more.
+    pub(crate) fn left(&self, py: Python<'_>, id: Id, address: usize, weight: u64) -> Option<Arc<Self>> {
         self.0.with(py, |state| {
-            state.weight = state.weight.saturating_sub(weight);
+            let (count, sum) = state.held;
+            state.held = (count.saturating_sub(1), sum.saturating_sub(weight));
             if let Some(slot) = state.slot_mut(id).filter(|slot| slot.address == address) {
                 slot.holders = slot.holders.saturating_sub(1);
                 if slot.holders == 0 {
                     slot.address = 0;
                 }
             }
-        });
+            if count <= 1 { state.kept.take() } else { None }
+        })
     }
 
     /// What the objects of all references weigh that are held, in bytes: not less than what is in fast memory.
     #[inline]
     pub(crate) fn weight(&self, py: Python<'_>) -> u64 {
-        self.0.with(py, |state| state.weight)
+        self.0.with(py, |state| state.held.1)
     }
 }

@@ -14,6 +14,7 @@ import pickle
 import sys
 import sysconfig
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ class Hooks:
     bytes_extra = sys.getsizeof(b"")
     listeners = staticmethod(dict)
     metered = staticmethod(lambda figures: None)
-    failed = staticmethod(lambda key, error, pickling, first: None)
+    failed = staticmethod(lambda key, error, pickling: None)
     refused = staticmethod(lambda key, error: error)
 
     @staticmethod
@@ -78,6 +79,7 @@ def run(module, folder, compressor, writers):
             assert (value if isinstance(value, (bytes, bytearray)) else value.tobytes()) == expected
             if n % 5 == 0:
                 buffer.evict()
+    together(buffer, made)
     kept = [buffer[n] for n in range(18, 36)]
     buffer["alias"] = kept[-1]
     buffer["alias"][:] = 42
@@ -95,6 +97,24 @@ def run(module, folder, compressor, writers):
     del buffer
     gc.collect()
     assert all((value == 1).all() for value in kept[:-1])
+
+
+def together(buffer, keys):
+    """Threads read and evict the same values, so that several hold one at a time and any of them drops it last."""
+
+    def read():
+        for n in keys:
+            buffer[n]
+
+    def evict():
+        for _ in keys:
+            buffer.evict()
+
+    threads = [threading.Thread(target=call) for call in (read, evict, read, evict)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def main():

@@ -43,7 +43,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     #[inline(always)]
     pub(super) fn open(&self) -> Result<MutexGuard<'_, State<K, V>>> {
         let state = self.state.lock();
-        if state.closed { Err(ErrorKind::Closed { what: "the buffer" }.into()) } else { Ok(state) }
+        if state.closed { Err(closed()) } else { Ok(state) }
     }
 
     /// Who says which values to pass by.
@@ -59,8 +59,8 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// The value of `key`, as a use. Inlined with all that a hit does; the rest is [`read`](Self::read).
     #[inline(always)]
     pub(super) fn get(&self, key: &K) -> Result<Option<V>> {
-        let mut state = self.open()?;
-        match state.hit(key) {
+        let mut state = self.state.lock();
+        match state.hit_recent(key) {
             Some(value) => Ok(Some(value)),
             None => self.read(state, key, Reading::Use),
         }
@@ -68,7 +68,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
 
     /// The value of `key`, leaving no trace.
     pub(super) fn peek(&self, key: &K) -> Result<Option<V>> {
-        self.read(self.open()?, key, Reading::Peek)
+        self.read(self.state.lock(), key, Reading::Peek)
     }
 
     /// Sets the value of `key`; above the target, evicts unless `quietly`.
@@ -193,7 +193,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             }
             state = self.progress.wait_for(state, if writing { rest } else { rest.min(LATE) });
         }
-        if state.closed { Err(ErrorKind::Closed { what: "the buffer" }.into()) } else { Ok(state) }
+        if state.closed { Err(closed()) } else { Ok(state) }
     }
 
     /// Whether a writer thread, once it runs, finds a value to write.
@@ -264,4 +264,9 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             tracing::warn!(%error, "{activity} failed; nothing was lost");
         }
     }
+}
+
+/// What every call is answered with once the buffer is closed.
+pub(super) fn closed() -> Error {
+    ErrorKind::Closed { what: "the buffer" }.into()
 }

@@ -167,7 +167,10 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 // used in its turn, so that the order of uses is that of the keys
                 match parts[at] {
                     Part::Hit(_) => {
-                        _ = state.table.find_used(&keys[at], |slot| slot.value.as_ref());
+                        let found = state.table.find(&keys[at]);
+                        if let Some(i) = found.filter(|&i| state.table[i].value.is_some()) {
+                            state.table.touch(i);
+                        }
                     }
                     Part::Later => {
                         if let Some(value) = state.hit(&keys[at]) {

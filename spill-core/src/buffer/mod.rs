@@ -324,8 +324,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> MutableMapp
         self.core.flush()
     }
     fn close(&self) -> Result<()> {
-        let first = !std::mem::replace(&mut self.core.state.lock().closed, true);
-        if !first {
+        if !self.core.state.lock().close() {
             return Ok(());
         }
         self.core.progress.notify_all();

@@ -1,6 +1,6 @@
 //! Reading what is not in the buffer's own slots.
 
-use super::core::Core;
+use super::core::{Core, closed};
 use super::flight::Landing;
 use super::memories::Below;
 use super::slot::{CopyState, Memory};
@@ -35,6 +35,9 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         reading: Reading,
     ) -> Result<Option<V>> {
         loop {
+            if state.closed {
+                return Err(closed());
+            }
             let i = match state.look(&self.below, key) {
                 Spot::Here(i) => {
                     if reading == Reading::Use {
@@ -51,7 +54,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                         Landing::Served(value) => return Ok(Some(value)),
                         Landing::Failed(error) => return Err(error),
                         Landing::StartOver | Landing::LoadFailed(_) => {
-                            state = self.open()?;
+                            state = self.state.lock();
                             continue;
                         }
                     }
@@ -63,7 +66,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             if let Some(value) = self.read_back(i, key, source, reading)? {
                 return Ok(Some(value));
             }
-            state = self.open()?;
+            state = self.state.lock();
         }
     }
 

@@ -106,6 +106,12 @@ impl<K: Key, V: Value> State<K, V> {
         }
     }
 
+    /// Refuses from now on. Says whether it did not before.
+    pub(super) fn close(&mut self) -> bool {
+        self.table.close();
+        !std::mem::replace(&mut self.closed, true)
+    }
+
     pub(super) fn slot(&mut self, i: u32) -> &mut Slot<V> {
         &mut self.table[i]
     }
@@ -141,12 +147,26 @@ impl<K: Key, V: Value> State<K, V> {
     }
 
     /// The value of `key` if it is in its slot, as a use.
-    #[inline(always)]
+    #[inline]
     pub(super) fn hit(&mut self, key: &K) -> Option<V> {
-        let State { table, counts, .. } = self;
-        let value = table.find_used(key, |slot| slot.value.as_ref())?;
-        counts.hits += 1;
+        self.hit_recent(key).or_else(|| self.hit_beside(key))
+    }
+
+    /// The same of what stands by recency only: so little that it is part of the caller.
+    #[inline(always)]
+    pub(super) fn hit_recent(&mut self, key: &K) -> Option<V> {
+        let value = self.table.hit(key, |slot| slot.value.as_ref())?;
+        self.counts.hits += 1;
         Some(value.clone())
+    }
+
+    #[cold]
+    fn hit_beside(&mut self, key: &K) -> Option<V> {
+        let i = self.table.find(key)?;
+        let value = self.table[i].value.clone()?;
+        self.table.touch(i);
+        self.counts.hits += 1;
+        Some(value)
     }
 
     /// Where the value of `key` is. Of one that is [`Spot::Idle`] a flight must begin: it may have got its slot only

@@ -54,11 +54,15 @@ impl<K: Key, T> Table<K, T> {
         self.places.find(key)
     }
 
-    /// What `look` finds in the item of `key`; if it finds anything, that counts as a use.
+    /// What `look` finds in the item of `key`, if that stands by recency; then it counts as a use.
     #[inline(always)]
-    pub(crate) fn find_used<R>(&mut self, key: &K, look: impl Fn(&T) -> Option<&R>) -> Option<&R> {
-        let Table { places, beside } = self;
-        places.find_used(key, look, |places, i| beside.touch(places, i))
+    pub(crate) fn hit<R>(&mut self, key: &K, look: impl FnOnce(&T) -> Option<&R>) -> Option<&R> {
+        self.places.hit(key, look)
+    }
+
+    /// From now on nothing is a [`hit`](Self::hit).
+    pub(crate) fn close(&mut self) {
+        self.places.close();
     }
 
     /// Adds `key`, which must be absent, as the most recently used; it stands nowhere yet.

@@ -63,6 +63,8 @@ pub(super) struct Places<K, T> {
     places: Vec<Place<K, T>>,
     free: Vec<u32>,
     last_stamp: u64,
+    /// `newer` of those in the ring is below this; 0 once no use is counted any more.
+    in_ring: u32,
 }
 
 impl<K: Key, T> Places<K, T> {
@@ -73,7 +75,13 @@ impl<K: Key, T> Places<K, T> {
             places: vec![Place { entry: None, stamp: 0, newer: RING, older: RING }],
             free: Vec::new(),
             last_stamp: 0,
+            in_ring: DEFERRED,
         }
+    }
+
+    /// From now on nothing is a hit, and no use is counted.
+    pub(super) fn close(&mut self) {
+        self.in_ring = 0;
     }
 
     #[inline(always)]
@@ -83,28 +91,19 @@ impl<K: Key, T> Places<K, T> {
         self.index.find(hash, |&i| unsafe { self.indexed(i) }.key == *key).copied()
     }
 
-    /// What `look` finds in the item of `key`; if it finds anything, that counts as a use. It is counted before the
-    /// caller touches what was found: a clone may be an atomic instruction on memory far away, and what the
-    /// processor has not begun to fetch by then waits behind it.
-    ///
-    /// Where the slot stands beside the ring, counting is left to `count`.
+    /// What `look` finds in the item of `key`, if that stands in the ring; then it counts as a use. It is counted
+    /// before the caller touches what was found: a clone may be an atomic instruction on memory far away, and what
+    /// the processor has not begun to fetch by then waits behind it.
     #[inline(always)]
-    pub(super) fn find_used<R>(
-        &mut self,
-        key: &K,
-        look: impl Fn(&T) -> Option<&R>,
-        count: impl FnOnce(&mut Self, u32),
-    ) -> Option<&R> {
+    pub(super) fn hit<R>(&mut self, key: &K, look: impl FnOnce(&T) -> Option<&R>) -> Option<&R> {
         let i = self.find(key)?;
-        // SAFETY: `i` was found in the index.
-        look(unsafe { &self.indexed(i).item })?;
-        // SAFETY: so it has a place.
-        if unsafe { self.move_to_front(i) } {
-            // SAFETY: and it still is in the index.
-            look(unsafe { &self.indexed(i).item })
-        } else {
-            count(self, i);
-            look(&self[i])
+        // SAFETY: `i` was found in the index, so that it has a place, which is taken; its entry is not written to by
+        // what moves it.
+        unsafe {
+            let place = self.places.as_mut_ptr().add(i as usize);
+            let entry = (*place).entry.as_ref().unwrap_unchecked();
+            let found = look(&entry.item)?;
+            self.move_to_front(i).then_some(found)
         }
     }
 
@@ -124,29 +123,31 @@ impl<K: Key, T> Places<K, T> {
         unsafe { self.move_to_front(i) }
     }
 
-    /// Gives `i` a new stamp, and the first place in the ring. Does nothing where it is not in the ring.
+    /// Gives `i` a new stamp, and the first place in the ring. Does nothing where it is not in the ring. It goes by
+    /// pointers, and so leaves references to entries valid.
     ///
     /// # Safety
     /// There is a place `i`.
     #[inline(always)]
     unsafe fn move_to_front(&mut self, i: u32) -> bool {
-        // SAFETY: by the caller.
-        let place = unsafe { self.places.get_unchecked_mut(i as usize) };
-        let (newer, older) = (place.newer, place.older);
-        if newer >= DEFERRED {
-            return false;
-        }
-        self.last_stamp += 1;
-        place.stamp = self.last_stamp;
-        // SAFETY: it is in the ring, so that its neighbours are, and have places, and so has what is newest.
+        let at = self.places.as_mut_ptr();
+        // SAFETY: `i` by the caller; where it is in the ring its neighbours are, and have places, and so has what is
+        // newest.
         unsafe {
-            self.places.get_unchecked_mut(newer as usize).older = older;
-            self.places.get_unchecked_mut(older as usize).newer = newer;
-            let newest = self.places.get_unchecked(RING as usize).older;
-            let place = self.places.get_unchecked_mut(i as usize);
-            (place.newer, place.older) = (RING, newest);
-            self.places.get_unchecked_mut(newest as usize).newer = i;
-            self.places.get_unchecked_mut(RING as usize).older = i;
+            let place = at.add(i as usize);
+            let (newer, older) = ((*place).newer, (*place).older);
+            if newer >= self.in_ring {
+                return false;
+            }
+            self.last_stamp += 1;
+            (*place).stamp = self.last_stamp;
+            (*at.add(newer as usize)).older = older;
+            (*at.add(older as usize)).newer = newer;
+            let newest = (*at).older;
+            (*place).newer = RING;
+            (*place).older = newest;
+            (*at.add(newest as usize)).newer = i;
+            (*at).older = i;
         }
         true
     }
@@ -386,30 +387,21 @@ mod tests {
         places
     }
 
-    fn hit(places: &mut Places<u32, u32>, key: u32) -> Option<(u32, bool)> {
-        let mut beside = false;
-        let found = places.find_used(
-            &key,
-            |item| Some(item),
-            |places, i| {
-                beside = true;
-                places.stamp_anew(i);
-            },
-        );
-        found.copied().map(|item| (item, beside))
+    fn hit(places: &mut Places<u32, u32>, key: u32) -> Option<u32> {
+        places.hit(&key, |item| Some(item)).copied()
     }
 
     #[test]
     fn a_use_moves_to_the_front_from_anywhere() {
         let mut places = ring_of(4);
         for (key, after) in [(1, [2, 3, 4, 1]), (1, [2, 3, 4, 1]), (3, [2, 4, 1, 3]), (2, [4, 1, 3, 2])] {
-            assert_eq!(hit(&mut places, key), Some((key * 10, false)));
+            assert_eq!(hit(&mut places, key), Some(key * 10));
             assert_eq!(order(&places), after);
         }
         assert!(places.touch(1));
         assert_eq!(order(&places), [4, 3, 2, 1]);
         assert_eq!(hit(&mut places, 5), None);
-        assert!(places.find_used(&4, |_| None::<&u32>, |_, _| ()).is_none(), "nothing found is no use");
+        assert!(places.hit(&4, |_| None::<&u32>).is_none(), "nothing found is no use");
         assert_eq!(order(&places), [4, 3, 2, 1]);
     }
 
@@ -419,8 +411,9 @@ mod tests {
         places.set_aside(2, Standing::Deferred);
         places.set_aside(4, Standing::Heavy);
         assert_eq!((places.standing(2), places.standing(4)), (Standing::Deferred, Standing::Heavy));
-        assert_eq!(hit(&mut places, 4), Some((40, true)));
-        assert!(!places.touch(2), "its use is for the caller to count");
+        assert_eq!(hit(&mut places, 4), None, "its use is for the caller to count");
+        assert!(!places.touch(2));
+        places.stamp_anew(4);
         assert_eq!(order(&places), [1, 3]);
         places.place(2);
         places.place(4);
@@ -435,9 +428,17 @@ mod tests {
         places.set_aside(1, Standing::Nowhere);
         assert_eq!(places.remove(1), Some((1, 10)));
         assert_eq!(order(&places), []);
-        assert_eq!((places.insert(2, 20), hit(&mut places, 2)), (1, Some((20, true))));
+        assert_eq!((places.insert(2, 20), hit(&mut places, 2)), (1, None));
         places.place(1);
-        assert_eq!(order(&places), [1]);
+        assert_eq!((order(&places), hit(&mut places, 2)), (vec![1], Some(20)));
+    }
+
+    #[test]
+    fn nothing_is_a_hit_once_closed() {
+        let mut places = ring_of(2);
+        places.close();
+        assert_eq!((hit(&mut places, 1), places.touch(1)), (None, false));
+        assert_eq!(order(&places), [1, 2]);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(crate) struct Shared<K: Key> {
     owner: Owner,
     /// Written before the first object is.
     lease: OnceCell<()>,
+    /// How often that failed, and how at last.
+    unleased: Mutex<(u64, Option<Failure>)>,
     /// Whether anything may have been put.
     touched: AtomicBool,
     tasks: Mutex<Tasks>,
@@ -71,6 +73,7 @@ impl<K: Key> Shared<K> {
             gap_bytes: config.gap_bytes,
             owner,
             lease: OnceCell::new(),
+            unleased: Mutex::default(),
             touched: AtomicBool::new(false),
             tasks: Mutex::default(),
             pack_age: config.pack_age,
@@ -177,11 +180,25 @@ impl<K: Key> Shared<K> {
         if self.state.lock().closed { closed() } else { failure.into_error(self.client.store.location(path)) }
     }
 
-    /// Writes the lease, once, and has it renewed from then on.
+    /// Writes the lease, once, and has it renewed from then on. Of several uploads one tries, for a deadline; where that
+    /// fails it failed for those that waited too, which would come up to as many deadlines late otherwise.
     async fn hold_lease(self: &Arc<Self>, tries: Tries) -> Result<(), Failure> {
+        let known = self.unleased.lock().0;
         let write = || async {
+            {
+                let unleased = self.unleased.lock();
+                if let (count, Some(failure)) = &*unleased
+                    && *count > known
+                {
+                    return Err(failure.clone());
+                }
+            }
             self.touched.store(true, Relaxed);
-            self.client.write_lease(&self.owner, tries).await?;
+            if let Err(failure) = self.client.write_lease(&self.owner, tries).await {
+                let mut unleased = self.unleased.lock();
+                *unleased = (unleased.0 + 1, Some(failure.clone()));
+                return Err(failure);
+            }
             let (shared, runtime) = (Arc::clone(self), Handle::current());
             self.spawn_timer(&runtime.clone(), async move { shared.renew(runtime).await });
             Ok(())

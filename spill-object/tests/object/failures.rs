@@ -242,6 +242,35 @@ async fn a_failing_store_is_asked_once_for_each_insert() {
     objects.close().await.unwrap();
 }
 
+/// Several uploads find the store down: an insert waits for one deadline, not for as many as there are uploads.
+#[tokio::test(start_paused = true)]
+async fn uploads_side_by_side_fail_within_one_deadline() {
+    let store = Arc::new(Unreliable::default());
+    let objects = objects(config(&store).large_bytes(1000).pack_bytes(4000).requests(8));
+    store.always(Op::Put, Strike::Before(reset));
+    fill(&objects, 8, 1000).await;
+    let start = Instant::now();
+    assert!(objects.insert(8, value(8, 1000)).await.is_err());
+    assert!(start.elapsed() <= Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(objects.flush().await.is_err());
+    let (puts, tries) = (store.count(Op::Put), tries_in_a_deadline());
+    // one upload tried for all; then the insert and the flush asked once each
+    assert!(puts <= tries + 2, "{puts} of {tries}");
+    assert_filled(&objects, 8, 1000).await;
+    store.heal();
+    objects.flush().await.unwrap();
+    assert_filled(&objects, 8, 1000).await;
+    objects.close().await.unwrap();
+}
+
+/// How many requests one upload makes until it gives up, at most.
+fn tries_in_a_deadline() -> u64 {
+    // waits of 50 ms to 100 ms and so on, of 5 s to 10 s at last
+    let shortest: [f64; 7] = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2];
+    let rest = 60.0 - shortest.iter().sum::<f64>();
+    1 + shortest.len() as u64 + (rest / 5.0) as u64
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_failed_is_tried_again_when_the_lease_is_renewed() {
     let store = Arc::new(Unreliable::default());

@@ -181,6 +181,22 @@ fn what_both_refuse_is_bounded() {
     assert_eq!(lower.stored().inner().held(9), Some(val(9, 10)));
 }
 
+/// Something that leaves fast memory makes room: what was refused there is tried again at once, not when it is time.
+#[test]
+fn room_that_returns_is_used_at_once() {
+    let clock = Arc::new(ManualClock::new());
+    let level = builder(100).stage_bytes(10).clock(clock).stored(even(), slow()).unwrap();
+    level.insert(1, val(1, 10)).unwrap();
+    fail(level.stored(), &[Operation::Insert]);
+    fail(level.slow(), &[Operation::Insert]);
+    level.insert(2, val(2, 10)).unwrap();
+    level.stored().heal();
+    assert!(is_io(&level.insert(3, val(3, 10)).unwrap_err()), "it is not time");
+    assert!(level.remove(&1).unwrap());
+    level.insert(3, val(3, 10)).unwrap();
+    assert_eq!((sorted_keys(level.stored()), level.usage().fast), (vec![2, 3], 0));
+}
+
 /// Old copies that cannot be removed are tried again in turn: one that never goes does not hold up the others.
 #[test]
 fn old_copies_are_removed_in_rotation() {

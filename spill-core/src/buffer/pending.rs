@@ -33,6 +33,11 @@ impl Pending {
         self.due = at + RETRY;
     }
 
+    /// Fast memory has room for what it refused, maybe: the next try need not wait.
+    pub(super) fn room_returned(&mut self) {
+        self.due = Duration::ZERO;
+    }
+
     /// A stage could not be stored.
     pub(super) fn refused(&mut self, error: Error) {
         self.refusal = Some(error);

@@ -358,7 +358,7 @@ struct Share {
 
 impl Share {
     fn of(target: u64) -> Self {
-        Self::with_stage(target, (target / 16).min(2 << 20))
+        Self::with_stage(target, (target / 16).min(4 << 20))
     }
 
     fn with_stage(target: u64, stage: u64) -> Self {

@@ -75,7 +75,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn insert(&self, key: K, value: V, quietly: bool) -> Result<()> {
         let weight = self.weigh(&key, &value)?;
         let mut state = self.admit(&key, weight, quietly)?;
-        let (old, ended) = self.write_in(&mut state, &key, value, weight);
+        let (old, ended) = self.write_in(&mut state, key, value, weight);
         let target = state.target;
         let shrink = !quietly && (state.above(target) || B::STORED); // stored, it may weigh something else
         drop(state);
@@ -91,16 +91,22 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn write_in(
         &self,
         state: &mut State<K, V>,
-        key: &K,
+        key: K,
         value: V,
         weight: u64,
     ) -> (Option<V>, Ended<K, V>) {
-        let (i, was_present) = match state.table.find(key) {
-            Some(i) => (i, state.slot(i).present()),
-            None if self.below.slow().contains_key(key) => (state.open(key.clone(), CopyState::Stale), true),
-            None => (state.open(key.clone(), CopyState::Absent), false),
+        let (i, was_present, key) = match state.table.find(&key) {
+            Some(i) => (i, state.slot(i).present(), Some(key)),
+            None if self.below.slow().contains_key(&key) => (state.open(key, CopyState::Stale), true, None),
+            None if B::STORED => (state.open(key, CopyState::Absent), false, None),
+            None => {
+                state.add(key, value, weight);
+                return (None, Ended::default());
+            }
         };
-        state.write(&self.below, i, Some((value, weight)), was_present)
+        let (old, mut ended) = state.write(&self.below, i, Some((value, weight)), was_present);
+        ended.garbage.1 = key;
+        (old, ended)
     }
 
     /// The state, once there is room for a value of `weight` as far as the settings ask for it.

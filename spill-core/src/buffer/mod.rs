@@ -9,6 +9,7 @@ mod compute;
 mod copies;
 mod core;
 mod flight;
+mod flying;
 #[cfg(feature = "tokio")]
 mod inline;
 mod lru;

@@ -136,11 +136,11 @@ impl<K: Key, V: Value> State<K, V> {
         i: u32,
         clean_is_free: bool,
     ) -> Begun<K, V> {
-        self.table.withdraw(i);
-        self.held.forget(i);
         let slot = &self.table[i];
         let (weight, clean) = (slot.weight, slot.slow == CopyState::Clean);
         if clean && clean_is_free {
+            self.table.withdraw(i);
+            self.held.forget(i);
             let value = self.change(i, |slot| slot.leave());
             self.count_eviction(weight, true);
             let mut ended = self.end(below, i, Course::default(), Landing::StartOver);

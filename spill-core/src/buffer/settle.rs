@@ -33,7 +33,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 Next::Spill(spill) => {
                     let outcome = self.write(&spill);
                     let failed = outcome.as_ref().err().cloned();
-                    let (_, ended) = self.end_spill(spill, outcome, self.ends());
+                    let (_, ended) = self.end_spill(&spill, outcome, self.ends());
                     (failed.map_or(Ok(()), Err), ended)
                 }
             };

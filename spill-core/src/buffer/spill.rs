@@ -181,7 +181,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
 
     fn spill(&self, spill: Spill<K, V>) -> Step {
         let outcome = self.write(&spill);
-        self.wrote(spill, outcome, self.ends())
+        self.wrote(&spill, outcome, self.ends())
     }
 
     /// Reads a value from fast memory to be spilled (R9); or what the eviction came to, where that failed.
@@ -233,7 +233,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     /// Ends a spill with its outcome, and does what that left to do.
-    fn wrote(&self, spill: Spill<K, V>, outcome: Result<()>, ends: SpillEnds) -> Step {
+    fn wrote(&self, spill: &Spill<K, V>, outcome: Result<()>, ends: SpillEnds) -> Step {
         let (step, ended) = self.end_spill(spill, outcome, ends);
         self.finish(ended);
         step
@@ -242,13 +242,13 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// Ends a spill with its outcome.
     pub(super) fn end_spill(
         &self,
-        spill: Spill<K, V>,
+        spill: &Spill<K, V>,
         outcome: Result<()>,
         ends: SpillEnds,
     ) -> (Step, Ended<K, V>) {
         let failed = outcome.as_ref().err().map(|error| Failed::by(error, self.clock.now()));
         let mut state = self.state.lock();
-        let (wrote, ended) = state.wrote(&self.below, &spill, failed, ends);
+        let (wrote, ended) = state.wrote(&self.below, spill, failed, ends);
         let left = state.load();
         drop(state);
         if self.ceiling.is_some() {
@@ -327,7 +327,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 Some(Err(error)) => Err(error),
                 Some(Ok(())) => self.observers.evicted(&spill.key, &spill.value),
             };
-            self.wrote(spill, outcome, self.ends());
+            self.wrote(&spill, outcome, self.ends());
         }
     }
 
@@ -378,7 +378,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             let Begun::Write(spill) = state.begin_spill(&self.below, i, false) else { return Ok(()) };
             drop(state);
             let outcome = self.store(&spill);
-            return match self.wrote(spill, outcome, SpillEnds::Stays) {
+            return match self.wrote(&spill, outcome, SpillEnds::Stays) {
                 Step::Failed(_, error) => Err(error),
                 _ => Ok(()),
             };

@@ -3,13 +3,14 @@
 //! Here the rules of `slot.rs` meet the bookkeeping that follows from them: counts, the order of eviction,
 //! waiters. `moves.rs` has the steps of values between memories, `sums.rs` what is held where.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::copies::Copies;
 use super::flight::{Landing, Signal};
+use super::flying::Flying;
 use super::memories::Below;
 use super::moves::{Course, Ended, Next, Spill};
 use super::pending::Pending;
@@ -41,7 +42,7 @@ pub(super) struct State<K, V> {
     signals: HashMap<u32, Arc<Signal<V>>>,
     /// Slots in flight that are in fast memory, for an evicter that finds nothing else to wait for; and those
     /// of which a copy is being written or removed.
-    pub(super) flying: BTreeSet<u32>,
+    pub(super) flying: Flying,
     /// Idle slots with something left to do that failed.
     pub(super) pending: Pending,
     /// Values passed by because somebody outside holds them.
@@ -96,7 +97,7 @@ impl<K: Key, V: Value> State<K, V> {
             stopping: false,
             wanted: VecDeque::new(),
             signals: HashMap::new(),
-            flying: BTreeSet::new(),
+            flying: Flying::default(),
             pending: Pending::default(),
             held: Rotation::default(),
             slow_copies: Copies::default(),
@@ -144,6 +145,19 @@ impl<K: Key, V: Value> State<K, V> {
             self.journal.push(key.clone());
         }
         self.table.insert(key, Slot::new(slow))
+    }
+
+    /// R2. Sets the value of a key that is nowhere, with fast memory in RAM: all that [`write`](Self::write) comes to
+    /// then.
+    pub(super) fn add(&mut self, key: K, value: V, weight: u64) {
+        let mut slot = Slot::new(CopyState::Absent);
+        slot.put_in(value, weight);
+        let i = self.table.insert(key, slot);
+        self.table.place(i, weight > self.target);
+        self.len += 1;
+        self.fast_count += 1;
+        self.fast_bytes += weight;
+        self.ram_bytes += weight;
     }
 
     /// The value of `key` if it is in its slot, as a use.
@@ -218,9 +232,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// The bookkeeping of a flight that ended.
     fn land(&mut self, i: u32) {
-        if !self.flying.is_empty() {
-            self.flying.remove(&i);
-        }
+        self.flying.remove(i);
         self.pending.forget(i);
     }
 
@@ -250,7 +262,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// The signal of some flight of a value in fast memory.
     pub(super) fn signal_of_any_value(&mut self) -> Option<Arc<Signal<V>>> {
-        let i = self.flying.iter().copied().find(|&i| self.table[i].in_fast())?;
+        let i = self.flying.iter().find(|&i| self.table[i].in_fast())?;
         Some(self.signal(i))
     }
 

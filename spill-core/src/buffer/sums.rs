@@ -55,8 +55,7 @@ impl<K: Key, V: Value> State<K, V> {
             Memory::Fast => &self.fast_copies,
             Memory::Slow => &self.slow_copies,
         };
-        let changing: Vec<u32> =
-            self.flying.iter().copied().filter(|&i| self.table[i].changes(memory)).collect();
+        let changing: Vec<u32> = self.flying.iter().filter(|&i| self.table[i].changes(memory)).collect();
         copies.total(&changing, |i| below.stored_size(memory, self.table.key(i)))
     }
 

@@ -1,6 +1,7 @@
 //! `Segments`: a mapping of keys to frames over append-only files.
 
 mod accept;
+mod ahead;
 mod bound;
 mod cache;
 mod compact;

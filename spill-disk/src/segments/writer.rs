@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 
 use crc32fast::Hasher;
 
+use super::ahead;
 use super::file::SegmentFile;
 use super::format::{Header, Shape, UNIT, start};
 use super::stage::Staged;
@@ -14,7 +15,7 @@ use super::state::Written;
 use crate::io::{File, write_all_vectored_at};
 
 /// Bytes of small records that are handed to the system at once.
-const GROUP: u64 = 1 << 20;
+const GROUP: u64 = 2 << 20;
 
 /// Frames up to this many bytes are copied next to their headers: one buffer more costs the system about as
 /// much as copying this.
@@ -56,6 +57,9 @@ pub(super) fn write_records(
         let first = offset;
         let from = done;
         while done < records.len() && offset - first < GROUP {
+            if let Some(frame) = records.get(done + 1).and_then(|next| next.frames.iter().next()) {
+                ahead::fetch(frame);
+            }
             let checksum = group.add(done - from, records[done].tag, records[done]);
             written.push(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum });
             offset += records[done].shape.length();

@@ -15,6 +15,7 @@ from collections.abc import MutableMapping
 
 import numpy as np
 import pytest
+from dask import config
 from dask.sizeof import sizeof
 from distributed import profile
 from distributed.utils import RateLimiterFilter
@@ -149,6 +150,32 @@ def test_max_spill_refuses_what_would_pass_it(tmp_path, caplog):
     with SpillBuffer(str(tmp_path), target=0, max_spill=0) as buffer:
         buffer["a"] = "value"
         assert buffer.evict() == -1 and dict(buffer.fast) == {"a": "value"}
+
+
+@pytest.mark.parametrize("where", ["argument", "configuration"])
+@pytest.mark.parametrize("size", ["3 kiB", "3.072 kB", "3072", 3072])
+def test_max_spill_is_a_number_or_a_text(tmp_path, where, size):
+    """S03, B04: units are decimal or binary, as everywhere in Dask."""
+    setting = {"max_spill": size} if where == "argument" else {}
+    with config.set({"distributed.worker.memory.max-spill": size if not setting else False}):
+        buffer = SpillBuffer(tmp_path, target="1 kB", **setting)
+    with buffer:
+        assert buffer.target == 1000
+        for n in range(10):
+            buffer[n] = random.randbytes(900)
+        # three records and no fourth
+        assert len(buffer.slow) == 3 and buffer.spilled_total.disk <= 3072
+
+
+@pytest.mark.parametrize("where", ["max_spill", "target", "distributed.worker.memory.max-spill"])
+def test_a_size_that_is_none_is_refused(tmp_path, where):
+    """The error names the setting and what was given, and nothing is left behind."""
+    configured = "." in where
+    setting = {"target": 1000} | ({} if configured else {where: "much"})
+    with config.set({where: "much"} if configured else {}):
+        with pytest.raises(ValueError, match=f"{where} is 'much'; expected bytes"):
+            SpillBuffer(tmp_path, **setting)
+    assert not os.listdir(tmp_path)
 
 
 def test_a_heavy_unpicklable_value_is_kept_and_raised(buffer):

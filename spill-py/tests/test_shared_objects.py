@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from dask.sizeof import sizeof
+from distributed.metrics import context_meter
 
 from overspill import SpillBuffer
 
@@ -68,6 +69,46 @@ def test_it_is_found_again_after_it_was_read_back(roomy):
     roomy["b"][0] = 7
     roomy.evict()
     assert roomy["a"][0] == roomy["b"][0] == 7
+
+
+def test_it_is_known_while_somebody_else_lets_go_of_it(roomy):
+    """A reader that is slow to return holds a value that was evicted and read again meanwhile, under either of its keys.
+    When it lets go, the object is still known to be in memory."""
+    array = np.random.default_rng(1).random(1000)
+    weight = sizeof(array)
+    roomy["a"] = roomy["b"] = array
+    assert roomy.evict() == weight
+    del array
+    read, go = threading.Event(), threading.Event()
+
+    def slow_reader():
+        def pause(label, *_):
+            # which is told once the value is in memory
+            if label == "disk-read":
+                read.set()
+                assert go.wait(60)
+
+        with context_meter.add_callback(pause):
+            roomy["a"]
+
+    reader = threading.Thread(target=slow_reader)
+    reader.start()
+    assert read.wait(60)
+    try:
+        assert set(roomy.fast) == {"a", "b"}
+        # the reader has it still
+        assert roomy.evict() == weight and set(roomy.slow) == {"a", "b"}
+        again = roomy["b"]
+        assert set(roomy.fast) == {"a", "b"}
+    finally:
+        go.set()
+        reader.join()
+    assert set(roomy.fast) == {"a", "b"} and not roomy.slow
+    roomy["c"] = again
+    assert len(roomy) == 3 and roomy.fast.total_weight == weight
+    for key in "abc":
+        assert roomy[key] is again
+    assert roomy.evict() == weight and not roomy.fast and set(roomy.slow) == {"a", "b", "c"}
 
 
 def test_equal_objects_are_not_the_same(roomy):

@@ -67,8 +67,8 @@ class Spill(WorkerPlugin):
     def __init__(
         self,
         *,
-        target: int | None = None,
-        max_spill: int | bool | None = None,
+        target: int | str | None = None,
+        max_spill: int | str | Literal[False] | None = None,
         compressor: str | None = None,
         writers: int | None = None,
         object_store: str | Literal[False] | None = None,
@@ -89,8 +89,8 @@ class Spill(WorkerPlugin):
 async def install(
     worker: Worker,
     *,
-    target: int | None = None,
-    max_spill: Any = None,
+    target: int | str | None = None,
+    max_spill: int | str | Literal[False] | None = None,
     compressor: str | None = None,
     writers: int | None = None,
     object_store: str | Literal[False] | None = None,

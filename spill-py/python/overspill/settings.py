@@ -34,10 +34,18 @@ def target(limit: int = MEMORY_LIMIT) -> int:
     return int(limit * part) if part and limit else sys.maxsize
 
 
+def size(name: str, value: float | str) -> int:
+    """A number of bytes, given as such or as text; ``name`` is what it is called where it is given."""
+    try:
+        return int(parse_bytes(value))
+    except ValueError as error:
+        raise ValueError(f"{name} is {value!r}; expected bytes, as a number or as text like '1 GiB'") from error
+
+
 def max_spill() -> int | Literal[False]:
     """The bytes that may be on disk, ``False`` for no limit."""
     value = memory("max-spill", False)
-    return False if value is False or value is None else int(parse_bytes(value))
+    return False if value is False or value is None else size("distributed.worker.memory.max-spill", value)
 
 
 def compressor() -> str:

@@ -80,10 +80,11 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         device of its own, those with more room get more, and one that fails is passed by. The temporary directory
         unless given.
     target:
-        Bytes that values in memory may weigh. Unless given, ``distributed.worker.memory.target`` of the worker's
-        memory limit, or of the memory of this machine or container.
+        Bytes that values in memory may weigh: a number, or text like ``"4 GiB"``. Unless given,
+        ``distributed.worker.memory.target`` of the worker's memory limit, or of the memory of this machine or container.
     max_spill:
-        Bytes that may be on disk, ``False`` for no limit. Unless given, ``distributed.worker.memory.max-spill``.
+        Bytes that may be on disk, a number or text, ``False`` for no limit. Unless given,
+        ``distributed.worker.memory.max-spill``.
         With an ``object_store`` it bounds the files; values go there before it is reached.
     worker_local_directory:
         A worker's directory; takes the place of ``spill_directory``, unless ``overspill.directories`` does.
@@ -117,8 +118,8 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
     def __init__(
         self,
         spill_directory: Directories = None,
-        target: int | None = None,
-        max_spill: int | Literal[False] | None = None,
+        target: int | str | None = None,
+        max_spill: int | str | Literal[False] | None = None,
         worker_local_directory: str | None = None,
         *,
         compressor: str | None = None,
@@ -149,8 +150,8 @@ class SpillBuffer(_native.Buffer, MutableMapping[Key, object]):
         self._as_dask = as_dask
         self._open(
             directories=_paths(spill_directory),
-            target=min(int(target), sys.maxsize),
-            max_spill=None if max_spill is False else int(max_spill),
+            target=min(settings.size("target", target), sys.maxsize),
+            max_spill=None if max_spill is False else settings.size("max_spill", max_spill),
             object_store=object_store or None,
             compressor=str(compressor or "none"),
             writers=writers,

@@ -279,6 +279,12 @@ impl<K: Key, V: Value> State<K, V> {
         value: Option<(V, u64)>,
         was_present: bool,
     ) -> (Option<V>, Ended<K, V>) {
+        let value = match value {
+            Some((value, weight)) if !B::STORED && self.is_plain(i) && weight <= self.target => {
+                return (self.exchange(i, value, weight), Ended::default());
+            }
+            value => value,
+        };
         let present = value.is_some();
         let (value, weight) = value.unzip();
         let old = self.change(i, |slot| slot.write(value, weight.unwrap_or(0)));
@@ -297,6 +303,20 @@ impl<K: Key, V: Value> State<K, V> {
             self.end(below, i, Course::default(), Landing::StartOver)
         };
         (old, ended)
+    }
+
+    /// Whether `i` has a value and nothing else: no flight and no copy; and stands by recency.
+    fn is_plain(&self, i: u32) -> bool {
+        let slot = &self.table[i];
+        let alone = slot.fast == CopyState::Absent && slot.slow == CopyState::Absent;
+        slot.value.is_some() && slot.flight.is_none() && alone && self.table.standing(i) == Standing::Recent
+    }
+
+    /// R2. Sets the value of a slot that is plain: all that [`write`](Self::write) comes to then.
+    fn exchange(&mut self, i: u32, value: V, weight: u64) -> Option<V> {
+        self.table.forget_failures(i);
+        self.table.touch(i);
+        self.change(i, |slot| slot.write(Some(value), weight))
     }
 
     /// Tells those who wait for the flight of `i` how it ended.

@@ -136,6 +136,24 @@ def test_a_bucket_that_is_missing_loses_nothing(tmp_path, s3, caplog):
         assert dict(buffer) == given
 
 
+def test_copies_on_disk_make_room_while_the_object_store_is_down(tmp_path, s3):
+    """B06: a full disk takes a value in the place of copies of others that are in memory too, at once; none is lost."""
+    given, url, copies = values(220, 128 * KIB), "s3://down/some", 30
+    with SpillBuffer(tmp_path, target=8 * MIB, max_spill=8 * MIB, object_store=url, compressor="none") as buffer:
+        buffer.update(given)
+        while buffer.evict() >= 0:
+            pass
+        # what was tried already would be passed by
+        for key in list(buffer.fast)[:-1]:
+            del buffer[key], given[key]
+        for key in [key for key, size in buffer.slow.weight_by_key.items() if size.disk][-copies:]:
+            assert buffer[key] == given[key]
+        assert len(buffer.fast) == copies + 1
+        assert buffer.evict() == sizeof(given["key-0"]) and len(buffer.fast) == copies
+        s3.make("down")
+        assert len(buffer) == len(given) and dict(buffer) == given
+
+
 def test_it_is_a_setting(tmp_path, place):
     url, stored = place
     with dask.config.set({"overspill.object-store": url, MEMORY + "max-spill": "0 B"}):

@@ -124,9 +124,13 @@ pub struct Meter {
 impl Meter {
     /// Adds `count` values of `bytes` bytes in all that took `time`.
     pub fn add(&self, count: u64, bytes: u64, time: Duration) {
-        self.count.fetch_add(count, Relaxed);
-        self.bytes.fetch_add(bytes, Relaxed);
-        self.nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        for (sum, more) in [(&self.count, count), (&self.bytes, bytes), (&self.nanos, nanos)] {
+            // an addition waits for all memory that was asked for before it
+            if more > 0 {
+                sum.fetch_add(more, Relaxed);
+            }
+        }
     }
 
     /// Runs `f` and books its time as one value of `bytes` bytes.

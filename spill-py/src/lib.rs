@@ -9,7 +9,7 @@
 //!         ...
 //! ```
 //!
-//! A Python object is held as an [`Arc`](std::sync::Arc) of a reference to it (`value`), so that the table of
+//! A Python object is held as a counted pointer to a reference to it (`value`), so that the table of
 //! [`spill_core::Buffer`] clones and moves it without the interpreter's lock. Text keys are held as the objects that
 //! they are, others become bytes (`key`), and names of values (`names`, `ids`). `buffer` is what Python calls, `open`
 //! what it is made of. `objects` is the layer between the buffer and storage: it turns objects into frames and back.
@@ -20,12 +20,12 @@
 //! Whoever holds a lock of ours or of a store never waits for the interpreter's: no Python code runs and no object
 //! dies meanwhile. So a lock may be taken with the interpreter held, which calls do that find their value in fast
 //! memory. Before anything else, which may wait for storage or for another thread, the interpreter is given up.
-//! Names have no lock but the interpreter's (`attached`): whoever calls them holds that one.
+//! Names have no lock but the interpreter's (`gil`): whoever calls them holds that one.
 
-mod attached;
 mod buffer;
 mod error;
 mod fork;
+mod gil;
 mod ids;
 mod key;
 mod leaf;

@@ -14,7 +14,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use pyo3::Python;
 
-use crate::attached::Attached;
+use crate::gil::UnderGil;
 use crate::ids::{Ids, Place};
 use crate::key::{Key, KeyRef};
 use crate::slab::Slab;
@@ -35,7 +35,7 @@ impl Hash for Id {
 
 /// All names of one buffer.
 #[derive(Default)]
-pub(crate) struct Names(Attached<State>);
+pub(crate) struct Names(UnderGil<State>);
 
 #[derive(Default)]
 struct State {

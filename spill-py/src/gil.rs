@@ -9,15 +9,15 @@ use pyo3::Python;
 
 /// Whatever only threads attached to the interpreter touch.
 #[derive(Default)]
-pub(crate) struct Attached<T>(RefCell<T>);
+pub(crate) struct UnderGil<T>(RefCell<T>);
 
 // SAFETY: the cell is reached through `with` alone, by a thread that holds the interpreter's lock, as the token says.
 // The package is built for Python's stable interface, which interpreters without that lock do not load, and pyo3 does
 // not let a second interpreter of the process import it. So one thread at a time counts the borrows of the cell; should
 // one hand over the lock while it has a borrow, the other sees that. `T: Send`, since one thread after another has it.
-unsafe impl<T: Send> Sync for Attached<T> {}
+unsafe impl<T: Send> Sync for UnderGil<T> {}
 
-impl<T> Attached<T> {
+impl<T> UnderGil<T> {
     /// Runs `f` alone with what is guarded. `f` must not hand over the interpreter's lock: it runs no Python code and
     /// drops no object that could.
     ///

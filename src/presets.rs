@@ -323,7 +323,7 @@ impl<K: Key, V: Value> Preset<K, V> {
     }
 
     fn segments(&self, share: &Share) -> Result<Segments<K>> {
-        Segments::open(self.segments_config(share)?)
+        Segments::open(self.segments_config(share)?.write_behind(true))
     }
 
     fn segments_config(&self, share: &Share) -> Result<SegmentsConfig> {

@@ -59,6 +59,7 @@ impl<K: Key> Store<K> {
             }
             match state.stage.room(charge) {
                 Room::Free => return Ok(()),
+                Room::Write if self.hand_over(state) => {}
                 Room::Write => self.write_batch(state)?,
                 Room::Wait => self.batch_ended.wait(state),
             }
@@ -131,7 +132,7 @@ impl<K: Key> Store<K> {
     }
 
     fn try_batch(&self, state: &mut MutexGuard<'_, State<K>>) -> Result<()> {
-        let Some(batch) = state.stage.begin() else { return Ok(()) };
+        let Some(batch) = state.handed.take().or_else(|| state.stage.begin()) else { return Ok(()) };
         let mut runs = Vec::new();
         let mut written = vec![Written::NOWHERE; batch.len()];
         let outcome = self.unlocked(state, || {

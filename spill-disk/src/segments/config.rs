@@ -23,6 +23,7 @@ pub struct SegmentsConfig {
     pub(super) stage_bytes: u64,
     pub(super) page_cache: u64,
     pub(super) compactor: bool,
+    pub(super) write_behind: bool,
     pub(super) pool: Pool,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -56,6 +57,7 @@ impl SegmentsConfig {
             stage_bytes: 2 << 20,
             page_cache: main_memory() / 4,
             compactor: true,
+            write_behind: false,
             pool: Pool::default(),
             clock: Arc::new(SystemClock::new()),
         }
@@ -99,6 +101,16 @@ impl SegmentsConfig {
     #[must_use]
     pub fn compactor(mut self, beside: bool) -> Self {
         self.compactor = beside;
+        self
+    }
+
+    /// Whether a thread writes the batches of the stage, so that who fills one half goes on with the other: worth it
+    /// where values are small and a processor is idle. Otherwise the insert that finds its half full writes it. A batch
+    /// that the thread could not write stays staged, and the next insert that needs room tries again. Until the thread
+    /// has seen to it the files may be above their bound by a batch.
+    #[must_use]
+    pub fn write_behind(mut self, behind: bool) -> Self {
+        self.write_behind = behind;
         self
     }
 

@@ -2,6 +2,7 @@
 
 mod accept;
 mod ahead;
+mod behind;
 mod bound;
 mod cache;
 mod compact;
@@ -22,8 +23,10 @@ pub(crate) mod writer;
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use spill_core::{Error, ErrorKind, Frames, Key, MutableMapping, Result, SpilledSize, Stats, Usage};
 
+use behind::Behind;
 use compactor::Compactor;
 pub use config::SegmentsConfig;
 use store::Store;
@@ -34,7 +37,8 @@ use store::Store;
 /// batch of its kind is written with one system call or a few. A large value is written by the caller. Either
 /// way a value that `insert` accepted is served from then on. When the write that would make room in the
 /// stage fails, the insert that needed it fails; what was staged stays, is served, and is tried again by the
-/// next insert.
+/// next insert. With [`write_behind`](SegmentsConfig::write_behind) a thread writes the batches, and it is the
+/// insert after a failure that tries again, and fails.
 ///
 /// Each read checks the record's checksum against the one kept in RAM. A record that differs is
 /// [`Corrupt`](ErrorKind::Corrupt): never a wrong value. The key stays until it is removed or replaced.
@@ -61,18 +65,22 @@ use store::Store;
 pub struct Segments<K: Key> {
     store: Arc<Store<K>>,
     compactor: Compactor,
+    behind: Mutex<Behind>,
 }
 
 impl<K: Key> Segments<K> {
-    /// An empty store. No file is made before the first batch is written, and no thread before there is something
-    /// to compact.
+    /// An empty store. No file is made before the first batch is written, and no thread to compact before there is
+    /// something to compact.
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config) when a setting is out of its range.
     pub fn open(config: SegmentsConfig) -> Result<Self> {
         config.check()?;
         let compactor = Compactor::new(config.compactor);
-        Ok(Segments { store: Arc::new(Store::new(config)), compactor })
+        let write_behind = config.write_behind && config.stage_bytes > 0;
+        let store = Arc::new(Store::new(config));
+        let behind = if write_behind { Behind::start(&store) } else { Behind::default() };
+        Ok(Segments { store, compactor, behind: Mutex::new(behind) })
     }
 
     /// Writes what was staged, tries again what could not be compacted, and returns once the files are within
@@ -161,15 +169,18 @@ impl<K: Key> MutableMapping<K, Frames> for Segments<K> {
     fn close(&self) -> Result<()> {
         let outcome = self.store.close();
         self.compactor.join();
+        self.behind.lock().join();
         outcome
     }
 }
 
 impl<K: Key> Drop for Segments<K> {
-    /// Waits for the compacting thread, which looks up between two windows of a quarter MiB.
+    /// Waits for the compacting thread, which looks up between two windows of a quarter MiB, and for the end of a
+    /// batch that is being written behind.
     fn drop(&mut self) {
         self.store.forget();
         self.compactor.join();
+        self.behind.lock().join();
     }
 }
 

@@ -219,6 +219,11 @@ impl Stage {
         }
     }
 
+    /// Begins to write the half that is filling, unless a batch is in flight.
+    pub(super) fn begin_first(&mut self) -> Option<Arc<Vec<Staged>>> {
+        if self.flight.is_some() { None } else { self.begin() }
+    }
+
     /// The write failed: the batch stays, and somebody else may try again.
     pub(super) fn failed(&mut self) {
         if let Some(flight) = &mut self.flight {

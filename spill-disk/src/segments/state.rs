@@ -18,6 +18,10 @@ use super::table::SegmentTable;
 pub(super) struct State<K> {
     index: Index<K>,
     pub(super) stage: Stage,
+    /// A thread writes what is handed to it.
+    pub(super) writes_behind: bool,
+    /// The batch in flight, while nobody has begun to write it.
+    pub(super) handed: Option<Arc<Vec<Staged>>>,
     pub(super) segments: SegmentTable,
     bound: Bound,
     pub(super) compaction: Compaction,
@@ -74,6 +78,8 @@ impl<K: Key> State<K> {
         State {
             index: Index::new(hasher.clone()),
             stage: Stage::new(stage_bytes),
+            writes_behind: false,
+            handed: None,
             segments: SegmentTable::new(hasher),
             bound,
             compaction: Compaction::default(),

@@ -24,6 +24,8 @@ pub(super) struct Store<K: Key> {
     pub(super) state: Mutex<State<K>>,
     /// A batch was written, or its write failed.
     pub(super) batch_ended: Condvar,
+    /// A batch was handed over to be written.
+    pub(super) batch_due: Condvar,
     /// A segment was compacted, or that failed.
     pub(super) compaction_ended: Condvar,
     /// Compaction should begin.
@@ -50,6 +52,7 @@ impl<K: Key> Store<K> {
         Store {
             state: Mutex::new(State::new(hasher.clone(), config.stage_bytes, bound)),
             batch_ended: Condvar::new(),
+            batch_due: Condvar::new(),
             compaction_ended: Condvar::new(),
             compaction_wanted: Condvar::new(),
             wanted: AtomicBool::new(false),
@@ -82,6 +85,7 @@ impl<K: Key> Store<K> {
         let contents = state.close(self.hasher.clone());
         drop(state);
         self.batch_ended.notify_all();
+        self.batch_due.notify_all();
         self.compaction_ended.notify_all();
         self.compaction_wanted.notify_all();
         drop(contents);

@@ -20,7 +20,11 @@ fn faulty() -> FaultyIo {
 
 /// Small enough that the script below fills, drops and reuses segments and writes many batches.
 fn small(io: FaultyIo) -> Segments<u64> {
-    Segments::open(config(io).segment_bytes(8_000).stage_bytes(4_000)).unwrap()
+    small_behind(io, false)
+}
+
+fn small_behind(io: FaultyIo, behind: bool) -> Segments<u64> {
+    Segments::open(config(io).segment_bytes(8_000).stage_bytes(4_000).write_behind(behind)).unwrap()
 }
 
 /// The `n`-th step of a script that overwrites, removes and takes among few keys, large values among them.
@@ -60,7 +64,7 @@ fn recount(segments: &Segments<u64>, model: &HashMap<u64, Frames>) {
     assert_eq!(keys, wanted);
 }
 
-fn run(fault: impl Fn() -> Fault, lasting: bool) {
+fn run(fault: impl Fn() -> Fault, lasting: bool, behind: bool) {
     let steps = 120;
     let calls = {
         let io = faulty();
@@ -70,7 +74,7 @@ fn run(fault: impl Fn() -> Fault, lasting: bool) {
     };
     for nth in 1..=calls {
         let io = faulty();
-        let (segments, mut model) = (small(io.clone()), HashMap::new());
+        let (segments, mut model) = (small_behind(io.clone(), behind), HashMap::new());
         let rule = if lasting { Rule::from(nth, fault()) } else { Rule::nth(nth, fault()) };
         io.inject(rule);
         for n in 0..steps {
@@ -96,12 +100,12 @@ fn run(fault: impl Fn() -> Fault, lasting: bool) {
 
 #[test]
 fn one_failure_anywhere_loses_nothing() {
-    run(|| Fault::Errno(EIO), false);
+    [false, true].into_iter().for_each(|behind| run(|| Fault::Errno(EIO), false, behind));
 }
 
 #[test]
 fn a_device_that_is_full_for_a_while_loses_nothing() {
-    run(|| Fault::Errno(ENOSPC), true);
+    [false, true].into_iter().for_each(|behind| run(|| Fault::Errno(ENOSPC), true, behind));
 }
 
 #[test]

@@ -23,6 +23,10 @@ fn by_length(_: &u64, value: &Frames) -> usize {
     usize::from(value.byte_len() % 2 == 1 || value.byte_len() > 4096)
 }
 
+conformance_tests!(segments_written_behind, || {
+    Segments::<u64>::open(config(memory()).segment_bytes(8_000).stage_bytes(4_000).write_behind(true))
+        .unwrap()
+});
 conformance_tests!(buffer_over_files, || {
     files::<u64>(memory()).buffered(BufferBuilder::new().target(2000)).unwrap()
 });

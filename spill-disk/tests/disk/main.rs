@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: the functions that they share are not marked as such")]
 
+mod behind;
 mod common;
 mod corruption;
 mod directories;

@@ -98,16 +98,18 @@ fn run(segments: &Segments<u8>, script: &[Op]) -> Result<(), TestCaseError> {
 }
 
 /// Small enough that segments fill, die and are used again within a script.
-fn sizes() -> impl Strategy<Value = (u64, u64)> {
-    prop_oneof![Just((64 << 20, 2 << 20)), Just((20_000, 8_000)), Just((3_000, 2_000)), Just((1_000, 0))]
+fn sizes() -> impl Strategy<Value = (u64, u64, bool)> {
+    let sizes =
+        prop_oneof![Just((64 << 20, 2 << 20)), Just((20_000, 8_000)), Just((3_000, 2_000)), Just((1_000, 0))];
+    (sizes, any::<bool>()).prop_map(|((segment, stage), behind)| (segment, stage, behind))
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn segments_in_memory_are_a_map(script in prop::collection::vec(op(), 0..80), (segment, stage) in sizes()) {
-        let config = config(memory()).segment_bytes(segment).stage_bytes(stage);
+    fn segments_in_memory_are_a_map(script in prop::collection::vec(op(), 0..80), (segment, stage, behind) in sizes()) {
+        let config = config(memory()).segment_bytes(segment).stage_bytes(stage).write_behind(behind);
         run(&Segments::open(config).unwrap(), &script)?;
     }
 }
@@ -116,10 +118,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn segments_on_disk_are_a_map(script in prop::collection::vec(op(), 0..80), (segment, stage) in sizes()) {
+    fn segments_on_disk_are_a_map(script in prop::collection::vec(op(), 0..80), (segment, stage, behind) in sizes()) {
         let directory = tempfile::tempdir().unwrap();
         let workspace = Workspace::open(Some(directory.path())).unwrap();
-        let config = SegmentsConfig::new(workspace).segment_bytes(segment).stage_bytes(stage);
+        let config = SegmentsConfig::new(workspace).segment_bytes(segment).stage_bytes(stage).write_behind(behind);
         run(&Segments::open(config).unwrap(), &script)?;
     }
 }

@@ -87,7 +87,10 @@ fn storm(segments: &Segments<u64>, rounds: u64) {
 #[test]
 fn readers_see_each_key_move_forward_only() {
     for (segment, stage) in [(20_000, 30_000), (9_000, 0), (64 << 20, 2 << 20)] {
-        storm(&Segments::open(config(memory()).segment_bytes(segment).stage_bytes(stage)).unwrap(), 700);
+        for behind in [false, true] {
+            let config = config(memory()).segment_bytes(segment).stage_bytes(stage);
+            storm(&Segments::open(config.write_behind(behind)).unwrap(), 700);
+        }
     }
 }
 

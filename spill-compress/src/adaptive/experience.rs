@@ -1,13 +1,17 @@
 //! What is known of one class of frames, and the choice that follows from it.
 
+use super::known::{Figures, Known, NEWS, OUTLIER, PIECE, off};
+
 /// What is nearly as fast and smaller is better: each halving of the room is worth so much of the time (as an
 /// exponent of the share), up to this much in all.
 const ROOM: f64 = 0.1;
 const NEARLY: f64 = 1.08;
 
-/// What is compressed must take no more than this share of the time that storing it as it is takes: how long storage
-/// takes for a byte is known less well, since few bytes tell it once they are compressed.
-const SURELY: f64 = 0.95;
+/// What is compressed must take less time than storing it as it is by this share of that, and by no more than so many
+/// nanoseconds a byte: how long storage takes for a byte is known less well, since few bytes tell it once they are
+/// compressed, and what it takes for a value is held to be of its bytes.
+const SURELY: f64 = 0.05;
+const SURELY_NANOS: f64 = 0.025;
 
 /// The share of the time that goes to trying other settings than the best, and the share of the first frame's time
 /// that may go to it at once.
@@ -19,16 +23,12 @@ const AT_FIRST: f64 = 1.0 / 4.0;
 const LEAST_FEE: f64 = 1.0 / 8.0;
 
 /// Each frame fades what is known of a setting by this factor, since the processor may be less busy by now. It is tried
-/// again when the faded figure is below the best's and it has faded so far at least. What a piece told fades sooner: it was
-/// of one frame, and may have been the first that the processor saw of that setting.
+/// again when the faded figure is below the best's and it has faded so far at least. What a piece told fades sooner, since
+/// it was of one frame; soonest where no other setting told how hard that one was.
 const FADING: f64 = 0.998;
+const FADING_BESIDE: f64 = 0.97;
 const FADING_PIECE: f64 = 0.93;
 const FADED: f64 = 0.97;
-
-/// What is not further off than this, in time and in room, is tried on whole frames, which are stored; once also what is
-/// not further off in time alone, since a piece tells less: what a whole frame costs may be less by the second factor.
-const CLOSE: f64 = 1.25;
-const PIECE: f64 = 0.87;
 
 /// A piece is compressed so often when a setting is tried on it.
 const PIECE_RUNS: f64 = 2.0;
@@ -41,71 +41,6 @@ const PROBABLE_TIME: f64 = 2.0;
 const HOPED_OF_SHUFFLE: f64 = 0.4;
 const PROBABLE_OF_SHUFFLE: f64 = 4.0;
 
-/// The weight of a new figure in a mean of them; more for a time that is shorter, since whatever disturbs a
-/// measurement makes it longer.
-const NEWS: f64 = 0.25;
-const GOOD_NEWS: f64 = 0.5;
-
-/// A figure beyond so many times the mean is cut to it: a thread that had to wait for a core says nothing of
-/// the compressor. No figure changes others by more, in either direction.
-const OUTLIER: f64 = 2.0;
-
-/// What one setting does with the frames of a class.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Figures {
-    /// Nanoseconds for a byte.
-    pub(super) nanos: f64,
-    /// Stored bytes for a byte.
-    pub(super) share: f64,
-}
-
-impl Figures {
-    /// Nanoseconds to compress and write a byte.
-    fn cost(self, storage: f64) -> f64 {
-        self.nanos + self.share * storage
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    figures: Figures,
-    /// Whether whole frames said so, and not only a piece of one, or frames of another class.
-    whole: bool,
-    /// How much of it is still believed when trials are chosen: 1 when it was just seen.
-    faith: f64,
-}
-
-impl Known {
-    fn new(figures: Figures, whole: bool) -> Self {
-        Known { figures, whole, faith: 1.0 }
-    }
-
-    /// After a whole frame. The first one may have made contexts and touched fresh memory: that it took longer than was
-    /// expected says nothing.
-    fn and(self, seen: Figures) -> Self {
-        let old = self.figures;
-        let nanos = if self.whole { cut(seen.nanos, old.nanos) } else { seen.nanos.min(old.nanos) };
-        let weight = if nanos < old.nanos { GOOD_NEWS } else { NEWS };
-        let share = if self.whole { old.share + NEWS * (seen.share - old.share) } else { seen.share };
-        Known::new(Figures { nanos: old.nanos + weight * (nanos - old.nanos), share }, true)
-    }
-
-    /// After a piece, which is measured with more care and shrinks less.
-    fn and_piece(self, seen: Figures) -> Self {
-        let old = self.figures;
-        let share = if self.whole { old.share.min(seen.share) } else { seen.share };
-        Known::new(Figures { nanos: cut(seen.nanos, old.nanos), share }, self.whole)
-    }
-
-    /// Whether a whole frame may be stored so, to try it, where `best` is what is stored else.
-    fn is_close(self, best: Figures, storage: f64) -> bool {
-        let Figures { nanos: _, share } = self.figures;
-        share < 1.0
-            && (!self.whole || share < CLOSE * best.share)
-            && self.figures.cost(storage) < CLOSE * best.cost(storage)
-    }
-}
-
 /// What to do next with a frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Step {
@@ -113,8 +48,9 @@ pub(super) enum Step {
     Plain,
     /// Compress it so.
     Take(usize, Option<Trial>),
-    /// Compress a piece of it so, tell [`Experience::tried`], and ask again.
-    Try(usize),
+    /// Compress a piece of it so, and by the second setting too, which tells how hard the piece is; tell
+    /// [`Experience::tried`], and ask again.
+    Try(usize, Option<usize>),
 }
 
 /// What it means for the budget that a whole frame is compressed by another setting than the best.
@@ -147,6 +83,10 @@ pub(super) struct Experience {
     entropy: f64,
     /// What a whole frame took lately for each byte that its piece took.
     beside_piece: f64,
+    /// How far from what was expected frames are, as a natural logarithm of shares.
+    spread: f64,
+    /// What was granted for trials because of the time that storing a frame takes.
+    granted: f64,
     /// Nanoseconds that may be lost on trials; below zero after one that lost more than was expected.
     credit: f64,
 }
@@ -157,16 +97,24 @@ impl Experience {
     pub(super) fn new(rungs: usize, is_shuffled: bool, bits: u8, case: Case) -> Self {
         let credit = AT_FIRST * case.len * case.storage;
         let entropy = f64::from(bits) / 8.0;
-        Experience { arms: vec![None; 2 * rungs], is_shuffled, entropy, beside_piece: 1.0, credit }
+        Experience {
+            arms: vec![None; 2 * rungs],
+            is_shuffled,
+            entropy,
+            beside_piece: 1.0,
+            spread: 0.0,
+            granted: credit,
+            credit,
+        }
     }
 
     /// Of a class whose frames look nearly like those of `other`: what shrank there is held to do the same here, until
     /// whole frames say more.
     pub(super) fn like(mut self, other: &Experience) -> Self {
         let shrank = |known: &Known| known.figures.share < 1.0 && known.figures.nanos.is_finite();
-        let held = |known: Known| Known { whole: false, ..known };
-        self.arms = other.arms.iter().map(|known| known.filter(shrank).map(held)).collect();
-        self.beside_piece = other.beside_piece;
+        self.arms = other.arms.iter().map(|known| known.filter(shrank).map(Known::held)).collect();
+        (self.beside_piece, self.spread) = (other.beside_piece, other.spread);
+        self.credit = 0.0;
         self
     }
 
@@ -174,9 +122,19 @@ impl Experience {
     pub(super) fn meet(&mut self, case: Case) {
         let best = case.len * self.best(case.storage).1.cost(case.storage);
         self.credit += BUDGET * best * f64::from(case.count);
+        // That storage is slow is found out later than at the first frame.
+        let grant = AT_FIRST * best;
+        self.credit += (grant - self.granted).max(0.0);
+        self.granted = self.granted.max(grant);
         for known in self.arms.iter_mut().flatten() {
             let resists = known.figures.share >= 1.0;
-            let fading = if known.whole || resists { FADING } else { FADING_PIECE };
+            let fading = if known.is_whole() || resists {
+                FADING
+            } else if known.beside {
+                FADING_BESIDE
+            } else {
+                FADING_PIECE
+            };
             known.faith *= fading.powi(case.count.cast_signed());
         }
     }
@@ -188,67 +146,118 @@ impl Experience {
         trial.unwrap_or_else(|| best.map_or(Step::Plain, |index| Step::Take(index, None)))
     }
 
-    /// A piece was compressed by `index`, which took `spent` nanoseconds in all; without figures when that failed.
-    pub(super) fn tried(&mut self, index: usize, seen: Option<Figures>, spent: f64) {
+    /// A piece was compressed by `index`, which took `spent` nanoseconds in all; without figures when that failed. `beside`
+    /// is a setting that was tried on the same piece, and what it made of it.
+    pub(super) fn tried(
+        &mut self,
+        index: usize,
+        seen: Option<Figures>,
+        beside: Option<(usize, Figures)>,
+        spent: f64,
+        storage: f64,
+    ) {
         self.credit -= spent;
-        let held = |seen: Figures| Figures {
-            share: if seen.share < 1.0 { seen.share * self.beside_piece } else { 1.0 },
-            ..seen
+        // What frames are stored by tells more of itself than a piece.
+        if let Some((other, at_other)) = beside
+            && self.best(storage).0 != Some(other)
+        {
+            self.saw_piece(other, at_other);
+        }
+        let Some(seen) = seen else {
+            return self.know(index, Known::of_piece(Figures { nanos: f64::INFINITY, share: 1.0 }));
         };
-        let now = match (seen.map(held), self.arms[index]) {
-            (Some(seen), Some(known)) => known.and_piece(seen),
-            (Some(seen), None) => Known::new(seen, false),
-            (None, _) => Known::new(Figures { nanos: f64::INFINITY, share: 1.0 }, false),
+        let known = |(other, at_other): (usize, Figures)| Some((self.arms[other]?.figures, at_other));
+        let Some((other, at_other)) = beside.and_then(known).filter(|(_, at_other)| at_other.tell()) else {
+            return self.saw_piece(index, seen);
+        };
+        let share = if seen.share < 1.0 { other.share * seen.share / at_other.share } else { 1.0 };
+        let seen = Figures { nanos: other.nanos * seen.nanos / at_other.nanos, share: share.min(1.0) };
+        self.arms[index] = Some(match self.arms[index] {
+            Some(known) => known.and_beside(seen),
+            None => Known::of_piece_beside(seen),
+        });
+    }
+
+    /// A piece of which nothing else is known became this by `index`.
+    fn saw_piece(&mut self, index: usize, seen: Figures) {
+        let share = if seen.share < 1.0 { seen.share * self.beside_piece } else { 1.0 };
+        let seen = Figures { share, ..seen };
+        let now = match self.arms[index] {
+            Some(known) => known.and_piece(seen),
+            None => Known::of_piece(seen),
         };
         self.know(index, now);
     }
 
-    /// A whole frame of `len` bytes was compressed by `index`.
+    /// The setting beside which another is best tried: the best that is known and shrinks.
+    fn reference(&self, index: usize, storage: f64) -> Option<usize> {
+        let arms = self.arms.iter().enumerate().filter(|(n, _)| *n != index);
+        let known = arms.filter_map(|(n, known)| Some((n, (*known)?)));
+        let known = known.filter(|(_, known)| known.figures.tell());
+        // Rather one that whole frames told of.
+        let rank = |known: &Known| (!known.is_whole(), known.figures.cost(storage));
+        let best = known.min_by(|(_, a), (_, b)| {
+            let ((piece, cost), (other_piece, other_cost)) = (rank(a), rank(b));
+            piece.cmp(&other_piece).then(cost.total_cmp(&other_cost))
+        });
+        best.map(|(n, _)| n)
+    }
+
+    /// A whole frame of `len` bytes was compressed by `index`, which made so much of a `piece` of it, if it was tried there.
     pub(super) fn learn(
         &mut self,
         index: usize,
         trial: Option<Trial>,
+        piece: Option<Figures>,
         seen: Figures,
         len: f64,
         storage: f64,
     ) {
         let old = self.arms[index];
-        let now = old.map_or(Known::new(seen, true), |known| known.and(seen));
+        let now = old.map_or(Known::of_frame(seen), |known| known.and(seen, self.spread));
+        if let Some(old) = old.filter(|old| old.is_whole() && old.figures.share < 1.0 && seen.share > 0.0) {
+            self.spread += NEWS * (off(seen.share, old.figures.share) - self.spread);
+        }
         if let Some(trial) = trial {
             self.credit += trial.fee - fee(len * now.figures.cost(storage), trial.best);
         }
         if let Some(old) = old.filter(|old| old.figures.share < 1.0) {
             self.compare(index, old, now, seen.share);
         }
+        if let Some(piece) = piece.filter(|piece| piece.share < 1.0) {
+            self.beside_piece = (seen.share / piece.share).min(1.0);
+        }
         self.know(index, now);
     }
 
     /// A whole frame became `share` of itself, where `old` was known of its setting before, and `now` is. What is known of
-    /// others by pieces alone is held to change as much. What whole frames said of them stays, but they are tried sooner
-    /// where frames begin to shrink much more.
+    /// others is held to change as much, but for what whole frames said of them as long as this one is not settled. They
+    /// are tried sooner where frames begin to shrink much more.
     fn compare(&mut self, index: usize, old: Known, now: Known, share: f64) {
         let change = now.figures.share / old.figures.share;
         let doubt = (share * OUTLIER / old.figures.share).min(1.0);
-        self.beside_piece = (self.beside_piece * change).min(1.0);
         for (n, known) in self.arms.iter_mut().enumerate() {
             let Some(known) = known else { continue };
             if n == index || n % 2 != index % 2 || known.figures.share >= 1.0 {
                 continue;
             }
-            if !known.whole {
+            if !known.is_whole() || old.is_settled() {
                 known.figures.share = (known.figures.share * change).min(1.0);
-            } else if old.whole {
+            }
+            if known.is_whole() && old.is_whole() {
                 known.faith *= doubt;
             }
         }
     }
 
     /// Knows this of `index` from now on. All settings share the processor: those that were seen before this one are held
-    /// to have changed as much, and one that was tried after long speaks for them, so that each need not be.
+    /// to have changed as much, and one that was tried after long speaks for them, so that each need not be. One that is
+    /// not settled speaks for itself alone.
     fn know(&mut self, index: usize, now: Known) {
         // Not that of a failure, and not none at all.
         let took_time = |known: &Known| known.figures.nanos.is_normal();
-        if let Some(old) = self.arms[index].filter(|old| took_time(old) && took_time(&now)) {
+        let settled = |old: &Known| !old.is_whole() || old.is_settled();
+        if let Some(old) = self.arms[index].filter(|old| took_time(old) && took_time(&now) && settled(old)) {
             let change = now.figures.nanos / old.figures.nanos;
             let held = change.clamp(1.0 / OUTLIER, OUTLIER);
             // What may be faster still is not chosen for that, only tried sooner.
@@ -270,7 +279,7 @@ impl Experience {
             arms.filter(|(_, figures)| figures.share < 1.0)
         };
         let least = known().map(|(_, figures)| figures.cost(storage)).fold(f64::INFINITY, f64::min);
-        let most = (least * NEARLY).min(plain.cost(storage) * SURELY);
+        let most = (least * NEARLY).min(storage - (storage * SURELY).min(SURELY_NANOS));
         let nearly = known().filter(|(_, figures)| figures.cost(storage) <= most);
         let weighed = |figures: Figures| figures.cost(storage) * figures.share.powf(ROOM);
         nearly.min_by(|a, b| weighed(a.1).total_cmp(&weighed(b.1))).unwrap_or((None, plain))
@@ -286,7 +295,10 @@ impl Experience {
             let close = self.arms[index].filter(|known| known.is_close(figures, case.storage));
             let fee = match close {
                 Some(known) => fee(case.len * known.figures.cost(case.storage), case.len * cost),
-                None => PIECE_RUNS * case.piece * self.probable_nanos(index),
+                None => {
+                    let beside = self.reference(index, case.storage).map_or(0.0, |n| self.probable_nanos(n));
+                    PIECE_RUNS * case.piece * (self.probable_nanos(index) + beside)
+                }
             };
             (index, close.is_some(), fee)
         });
@@ -296,7 +308,7 @@ impl Experience {
             return None;
         }
         if !is_close {
-            return Some(Step::Try(index));
+            return Some(Step::Try(index, self.reference(index, case.storage)));
         }
         self.credit -= fee;
         Some(Step::Take(index, Some(Trial { best: case.len * cost, fee })))
@@ -308,7 +320,7 @@ impl Experience {
             return None;
         }
         if let Some(known) = self.arms[index] {
-            let only_a_piece = !known.whole && known.is_close(best, storage);
+            let only_a_piece = !known.is_whole() && known.is_close(best, storage);
             let hope = known.figures.cost(storage) * known.faith * if only_a_piece { PIECE } else { 1.0 };
             return (only_a_piece || known.faith < FADED).then_some(hope);
         }
@@ -334,11 +346,6 @@ impl Experience {
     }
 }
 
-/// A time that was `seen`, as far as it is believed beside the `old` one.
-fn cut(seen: f64, old: f64) -> f64 {
-    if old > 0.0 { seen.min(old * OUTLIER) } else { seen }
-}
-
 /// What a trial that costs so much takes out of the budget, where the best costs `best`.
 fn fee(cost: f64, best: f64) -> f64 {
     (cost - best).max(LEAST_FEE * best)
@@ -354,7 +361,7 @@ mod tests {
         let mut experience = Experience::new(2, false, 8, case);
         for &(index, nanos) in trials {
             let seen = nanos.is_finite().then_some(Figures { nanos, share: 0.5 });
-            experience.tried(index, seen, 0.0);
+            experience.tried(index, seen, None, 0.0, 1.0);
         }
         experience
     }
@@ -377,16 +384,16 @@ mod tests {
         let next = |now: f64| {
             let mut experience = after(&[(0, 8.0), (2, 400.0)]);
             let mut see =
-                |index, nanos| experience.learn(index, None, Figures { nanos, share: 0.5 }, 1e6, 100.0);
-            see(0, 8.0);
+                |index, nanos| experience.learn(index, None, None, Figures { nanos, share: 0.5 }, 1e6, 100.0);
+            (0..4).for_each(|_| see(0, 8.0));
             see(2, 400.0);
-            experience.tried(0, Some(Figures { nanos: now, share: 0.5 }), 0.0);
+            experience.tried(0, Some(Figures { nanos: now, share: 0.5 }), None, 0.0, 1.0);
             // As many frames as pay for it.
             (0..32).for_each(|_| experience.meet(case));
             experience.next(case)
         };
         assert_eq!(next(4.0), Step::Take(0, None));
-        assert_eq!(next(0.5), Step::Try(2));
+        assert_eq!(next(0.5), Step::Try(2, Some(0)));
     }
 
     #[test]
@@ -394,7 +401,7 @@ mod tests {
         assert_eq!(nanos(&after(&[(0, 0.0), (0, 5.0)]), 0), 5.0);
         let mut experience = after(&[(0, 0.0)]);
         for _ in 0..30 {
-            experience.learn(0, None, Figures { nanos: 5.0, share: 0.5 }, 1e6, 1.0);
+            experience.learn(0, None, None, Figures { nanos: 5.0, share: 0.5 }, 1e6, 1.0);
         }
         assert!((4.9..=5.0).contains(&nanos(&experience, 0)));
     }

@@ -1,6 +1,7 @@
 //! `Adaptive`: chooses for each frame by what frames like it cost so far, and by what storage costs now.
 
 mod experience;
+mod known;
 mod model;
 mod storage;
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use spill_core::{Clock, Pool};
 
-use super::experience::{Case, Experience, Figures, Step, Trial};
+use super::experience::{Case, Experience, Step, Trial};
+use super::known::Figures;
 use super::storage::Storage;
 use crate::blocks::Desk;
 use crate::compressor::Compressor;
@@ -63,6 +64,8 @@ pub(crate) struct Arm {
     /// Twice the place in the ladder, and one more where it is shuffled.
     index: usize,
     trial: Option<Trial>,
+    /// What it made of a piece of the same frame.
+    piece: Option<Figures>,
 }
 
 impl Arm {
@@ -109,10 +112,11 @@ impl Model {
         let class = Class::of(sample, frame.len());
         let step = self.choose(frame, class, ladder, pool, clock);
         self.saw(frame.len(), step.is_none());
-        step.map(|(index, trial)| Arm { class, index, trial })
+        step.map(|(index, trial, piece)| Arm { class, index, trial, piece })
     }
 
-    /// The best setting for `frame` or one that is to be tried on it, after settings were tried on a piece of it.
+    /// The best setting for `frame` or one that is to be tried on it, after settings were tried on a piece of it; and what it
+    /// made of that piece.
     fn choose(
         &self,
         frame: &[u8],
@@ -120,8 +124,10 @@ impl Model {
         ladder: &[Arc<dyn Compressor>],
         pool: &Pool,
         clock: &dyn Clock,
-    ) -> Option<(usize, Option<Trial>)> {
+    ) -> Option<(usize, Option<Trial>, Option<Figures>)> {
         let (piece, mut desk) = (piece_of(frame), None);
+        // What settings made of the piece.
+        let mut seen: Vec<(usize, Figures)> = Vec::new();
         let mut learned = self.learned.lock();
         let storage = learned.storage.per_byte();
         let count = if self.is_quiet(frame.len()) { LOOK_AT } else { 1 };
@@ -138,18 +144,26 @@ impl Model {
         }
         learned.classes.get_mut(&class)?.meet(case);
         loop {
-            let index = match learned.classes.get_mut(&class)?.next(case) {
+            let (index, beside) = match learned.classes.get_mut(&class)?.next(case) {
                 Step::Plain => return None,
-                Step::Take(index, trial) => return Some((index, trial)),
-                Step::Try(index) => index,
+                Step::Take(index, trial) => return Some((index, trial, of(&seen, index))),
+                Step::Try(index, beside) => (index, beside),
             };
             drop(learned);
             let desk = desk.get_or_insert_with(|| Desk::new(pool));
-            let arm = Arm { class, index, trial: None };
-            let tried = try_out(piece, &*ladder[arm.rung()], arm.width(), desk, clock);
-            let (seen, spent) = tried.map_or((None, 0.0), |(seen, spent)| (Some(seen), spent));
+            let mut spent = 0.0;
+            for index in beside.into_iter().chain([index]) {
+                let arm = Arm { class, index, trial: None, piece: None };
+                if of(&seen, index).is_none()
+                    && let Some((made, time)) = try_out(piece, &*ladder[arm.rung()], arm.width(), desk, clock)
+                {
+                    seen.push((index, made));
+                    spent += time;
+                }
+            }
             learned = self.learned.lock();
-            learned.classes.get_mut(&class)?.tried(index, seen, spent);
+            let beside = beside.and_then(|beside| Some((beside, of(&seen, beside)?)));
+            learned.classes.get_mut(&class)?.tried(index, of(&seen, index), beside, spent, storage);
         }
     }
 
@@ -160,7 +174,7 @@ impl Model {
         let mut learned = self.learned.lock();
         let storage = learned.storage.per_byte();
         if let Some(experience) = learned.classes.get_mut(&arm.class) {
-            experience.learn(arm.index, arm.trial, seen, len, storage);
+            experience.learn(arm.index, arm.trial, arm.piece, seen, len, storage);
         }
     }
 
@@ -191,6 +205,11 @@ impl Model {
             self.unseen.store(LOOK_AT - 1, Relaxed);
         }
     }
+}
+
+/// What `index` made of the piece, if it was tried on it.
+fn of(seen: &[(usize, Figures)], index: usize) -> Option<Figures> {
+    seen.iter().find(|(n, _)| *n == index).map(|(_, figures)| *figures)
 }
 
 /// The middle of `frame`.

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-/// What a stored byte is taken to cost before storage was used, in nanoseconds: that of a gigabyte a second.
-const FIRST_GUESS: f64 = 1.0;
+/// What a stored byte is taken to cost before storage was used, in nanoseconds, that of 500 MB/s: to store as it is what
+/// should have been compressed loses more on slow storage than the other way round on a fast one. Storage that takes
+/// [`GUESSED`] bytes sooner is taken for one of a gigabyte a second, until it is known.
+const FIRST_GUESS: f64 = 2.0;
+const SECOND_GUESS: f64 = 1.0;
+const GUESSED: f64 = (256 << 10) as f64;
 
 /// Storage may gather so many bytes before it writes them, so that one hand-over takes the time of all: that it is fast is
 /// believed of no fewer bytes together.
 const GATHERED: f64 = (1 << 20) as f64;
 
 /// That it is slow is half believed of so many, but for the hand-over that took longest.
-const SLOW: f64 = (64 << 10) as f64;
+const SLOW: f64 = (16 << 10) as f64;
 
 /// Storage is remembered over about this many stored bytes.
 const MEMORY: f64 = (16 << 20) as f64;
@@ -52,7 +56,13 @@ impl Storage {
     /// Nanoseconds for a byte.
     pub(super) fn per_byte(&self) -> f64 {
         let Sum { bytes, nanos } = self.parts;
-        let settled = if bytes > 0.0 { nanos / bytes } else { FIRST_GUESS };
+        let settled = if bytes > 0.0 {
+            nanos / bytes
+        } else {
+            let left = (GUESSED - self.since.bytes).max(0.0);
+            let mean = (self.since.nanos + left * FIRST_GUESS) / (self.since.bytes + left);
+            mean.clamp(SECOND_GUESS, FIRST_GUESS)
+        };
         let lately = (self.since.nanos - self.longest + SLOW * settled) / (self.since.bytes + SLOW);
         settled.max(lately)
     }
@@ -77,7 +87,9 @@ mod tests {
             // Every hundred and fiftieth of these values has all those before it written.
             let time = if n % 150 == 0 { Duration::from_micros(1050) } else { Duration::ZERO };
             storage.add(7000, time);
-            assert_near(storage.per_byte(), 1.0);
+            let found = storage.per_byte();
+            // Until all was written for the first time, it is a guess.
+            if n < 150 { assert!((1.0..=2.0).contains(&found), "{found}") } else { assert_near(found, 1.0) }
         }
     }
 
@@ -86,7 +98,7 @@ mod tests {
         let mut storage = Storage::default();
         assert_near(storage.per_byte(), FIRST_GUESS);
         add(&mut storage, 2, 32 << 10, 97);
-        assert_near(storage.per_byte(), 25.0);
+        assert_near(storage.per_byte(), 39.0);
         let mut storage = Storage::default();
         storage.add(1 << 20, Duration::from_micros(262));
         assert_near(storage.per_byte(), 0.25);

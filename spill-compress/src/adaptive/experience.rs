@@ -30,6 +30,9 @@ const FADING_BESIDE: f64 = 0.97;
 const FADING_PIECE: f64 = 0.93;
 const FADED: f64 = 0.97;
 
+/// How far off frames are held to be at first, as a natural logarithm of shares.
+const SPREAD: f64 = 0.2;
+
 /// A piece is compressed so often when a setting is tried on it.
 const PIECE_RUNS: f64 = 2.0;
 
@@ -102,7 +105,7 @@ impl Experience {
             is_shuffled,
             entropy,
             beside_piece: 1.0,
-            spread: 0.0,
+            spread: SPREAD,
             granted: credit,
             credit,
         }
@@ -157,9 +160,9 @@ impl Experience {
         storage: f64,
     ) {
         self.credit -= spent;
-        // What frames are stored by tells more of itself than a piece.
+        // Where frames are compressed, they tell more than a piece how hard they are and how busy the processor is.
         if let Some((other, at_other)) = beside
-            && self.best(storage).0 != Some(other)
+            && self.best(storage).0.is_none()
         {
             self.saw_piece(other, at_other);
         }
@@ -189,18 +192,15 @@ impl Experience {
         self.know(index, now);
     }
 
-    /// The setting beside which another is best tried: the best that is known and shrinks.
+    /// The setting beside which another is best tried: the best one, or where that is none, the best that is known and shrinks.
     fn reference(&self, index: usize, storage: f64) -> Option<usize> {
-        let arms = self.arms.iter().enumerate().filter(|(n, _)| *n != index);
-        let known = arms.filter_map(|(n, known)| Some((n, (*known)?)));
-        let known = known.filter(|(_, known)| known.figures.tell());
-        // Rather one that whole frames told of.
-        let rank = |known: &Known| (!known.is_whole(), known.figures.cost(storage));
-        let best = known.min_by(|(_, a), (_, b)| {
-            let ((piece, cost), (other_piece, other_cost)) = (rank(a), rank(b));
-            piece.cmp(&other_piece).then(cost.total_cmp(&other_cost))
-        });
-        best.map(|(n, _)| n)
+        let best = self.best(storage).0.filter(|best| *best != index);
+        best.or_else(|| {
+            let arms = self.arms.iter().enumerate().filter(|(n, _)| *n != index);
+            let known = arms.filter_map(|(n, known)| Some((n, (*known)?.figures)));
+            let known = known.filter(|(_, figures)| figures.tell());
+            known.min_by(|(_, a), (_, b)| a.cost(storage).total_cmp(&b.cost(storage))).map(|(n, _)| n)
+        })
     }
 
     /// A whole frame of `len` bytes was compressed by `index`, which made so much of a `piece` of it, if it was tried there.

@@ -89,7 +89,7 @@ impl Known {
         let old = self.figures;
         let nanos = if self.is_whole() { cut(seen.nanos, old.nanos) } else { seen.nanos.min(old.nanos) };
         let least = if nanos < old.nanos { GOOD_NEWS } else { NEWS };
-        let weight = least.max(1.0 / f64::from(self.frames + 1));
+        let weight = least.max(1.0 / f64::from(self.frames + 1 + u8::from(self.beside)));
         let news = if self.is_settled() {
             NEWS
         } else if self.is_whole() || self.beside {

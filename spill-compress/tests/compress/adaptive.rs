@@ -328,6 +328,66 @@ fn a_first_frame_that_shrinks_less_and_contexts_to_be_made_do_not_keep_the_small
     assert!(nanos <= 1.1 * (0.08 + 0.068), "{nanos}: {:#?}", layer.tallies());
 }
 
+/// A compressor that takes `picos` picoseconds for a byte and makes `share` of it, both times a 64th of the frame's first byte:
+/// some frames are hard, as files of text are, and some easy.
+struct Varied {
+    world: Arc<World>,
+    name: &'static str,
+    picos: u64,
+    share: f64,
+}
+
+impl Compressor for Varied {
+    fn id(&self) -> u8 {
+        202
+    }
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn scratch_len(&self, len: usize) -> usize {
+        len
+    }
+    fn compress(&self, frame: &[u8], _scratch: &mut [u8]) -> Result<Option<usize>> {
+        let hard = u64::from(frame.first().copied().unwrap_or_default());
+        self.world.pass(frame.len() as u64 * self.picos * hard / 64);
+        let len = (frame.len() as f64 * self.share * hard as f64 / 64.0) as usize;
+        Ok(Some(len).filter(|len| *len < frame.len()))
+    }
+    fn largest_output(&self, _compressed: &[u8]) -> u64 {
+        u64::MAX
+    }
+    fn decompress(&self, _compressed: &[u8], output: &mut [u8]) -> Result<()> {
+        output.fill(0);
+        Ok(())
+    }
+}
+
+#[test]
+fn that_some_frames_are_hard_and_some_easy_tells_neither_for_nor_against_a_setting() {
+    let rungs = [("fast", 900, 0.25), ("small", 1_400, 0.16), ("smallest", 5_000, 0.08)];
+    for storage in [2_000, 10_000, 100_000] {
+        let cost = |picos: u64, share: f64| picos as f64 + share * storage as f64;
+        let best = rungs.iter().map(|(_, picos, share)| cost(*picos, *share)).fold(f64::MAX, f64::min);
+        let (mut sum, seeds) = (0.0, 20);
+        for seed in 0..seeds {
+            let world = World::new(storage);
+            let rung = |(name, picos, share)| {
+                Arc::new(Varied { world: Arc::clone(&world), name, picos, share }) as Arc<dyn Compressor>
+            };
+            let layer = layer(&world, Adaptive::over(rungs.map(rung).into()));
+            let mut least = 0.0;
+            for (n, number) in (0..96).zip(random(seed)) {
+                let hard = [8, 24, 40, 56, 72, 88][(number >> 32) as usize % 6];
+                layer.insert(n % 2, Bytes::from(vec![hard; 1 << 20]).into()).unwrap();
+                least += f64::from(1 << 20) * f64::from(hard) / 64.0 * best;
+            }
+            sum += world.clock.now().as_nanos() as f64 * 1e3 / least;
+        }
+        let mean = sum / f64::from(seeds as u32);
+        assert!(mean <= 1.15, "{storage} ps a byte: {mean} of the time of the best setting");
+    }
+}
+
 #[test]
 fn where_storing_as_it_is_takes_about_as_long_it_is_not_compressed() {
     let world = World::new(250);
@@ -337,6 +397,45 @@ fn where_storing_as_it_is_takes_about_as_long_it_is_not_compressed() {
     }
     let nanos = world.clock.now().as_nanos() as f64 / (512 << 20) as f64;
     assert!(nanos <= 1.05 * 0.25, "{nanos}: {:#?}", layer.tallies());
+}
+
+#[test]
+fn on_slow_storage_no_frame_is_stored_as_it_is_and_the_search_goes_on_at_once() {
+    let text = KINDS[3].1;
+    let world = World::new(10_000);
+    let layer = layer(&world, ladder_of(&world, &text));
+    for n in 0..16 {
+        layer.insert(n % 2, Bytes::from(vec![7; 1 << 20]).into()).unwrap();
+    }
+    let tallies = layer.tallies();
+    let frames = |name: &str| tallies.iter().find(|t| t.compressor == name).map_or(0, |tally| tally.frames);
+    // Storage is known to be slow once two frames were written; a setting that stores less is best then.
+    assert_eq!(frames("none"), 0, "{tallies:#?}");
+    assert!(frames("a") <= 4 && frames("b") + frames("c") >= 12, "{tallies:#?}");
+}
+
+#[test]
+fn on_fast_storage_one_frame_is_compressed_until_it_is_known() {
+    let text = KINDS[3].1;
+    let world = World::new(250);
+    let layer = layer(&world, ladder_of(&world, &text));
+    for n in 0..512 {
+        layer.insert(n % 2, Bytes::from(vec![7; 1 << 20]).into()).unwrap();
+    }
+    let tallies = layer.tallies();
+    assert!(tallies[0].compressor == "none" && tallies[0].frames >= 511, "{tallies:#?}");
+}
+
+#[test]
+fn what_takes_about_as_long_as_storing_as_it_is_and_is_smaller_is_chosen_where_storage_is_not_fast() {
+    for (storage, expected) in [(2_000, "small"), (250, "none")] {
+        let world = World::new(storage);
+        // Both at once take 97% of what storing as it is takes.
+        let layer = layer(&world, ladder_of(&world, &[("small", storage * 67 / 100, 0.3)]));
+        let text = |_| Bytes::from("some words and some more, ".repeat(LEN / 26));
+        write(&layer, 8 << 20, text);
+        assert_eq!(favourite(&write(&layer, 8 << 20, text)).0, expected, "{storage} ps a byte");
+    }
 }
 
 #[test]

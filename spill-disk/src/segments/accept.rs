@@ -136,9 +136,10 @@ impl<K: Key> Store<K> {
         let mut runs = Vec::new();
         let mut written = vec![Written::NOWHERE; batch.len()];
         let outcome = self.unlocked(state, || {
-            let outcome = self.write_runs(&batch, &mut runs, &mut written);
+            let outcome =
+                failure::caught("writing a batch", || self.write_runs(&batch, &mut runs, &mut written));
             drop(batch);
-            outcome
+            outcome.unwrap_or_else(|error| Err(Failed { run: None, error }))
         });
         let done = match &outcome {
             Ok(()) => state.written(&written),

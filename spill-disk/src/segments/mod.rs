@@ -47,7 +47,8 @@ use store::Store;
 /// much in full ones is dead, what lives is moved together, by a thread beside the traffic. The files never take
 /// more than one and a half times the live records and two segments, after any insert and after
 /// [`settle`](Self::settle): an insert that would leave them above that waits for compaction, or does it. (Where
-/// the device fails compaction, or what lives in a segment is damaged, they may stay above it.)
+/// the device fails compaction, or what lives in a segment is damaged, they may stay above it; and by a batch until a
+/// thread that writes behind has seen to it.)
 ///
 /// # Costs
 ///
@@ -167,16 +168,17 @@ impl<K: Key> MutableMapping<K, Frames> for Segments<K> {
 
     /// Forgets all values and removes the files and the workspace.
     fn close(&self) -> Result<()> {
-        let outcome = self.store.close();
+        // The threads end before the workspace goes: they may be removing a file of it.
+        self.store.forget();
         self.compactor.join();
         self.behind.lock().join();
-        outcome
+        self.store.close()
     }
 }
 
 impl<K: Key> Drop for Segments<K> {
     /// Waits for the compacting thread, which looks up between two windows of a quarter MiB, and for the end of a
-    /// batch that is being written behind.
+    /// batch that is being written behind, ten seconds at most.
     fn drop(&mut self) {
         self.store.forget();
         self.compactor.join();

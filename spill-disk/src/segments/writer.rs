@@ -1,6 +1,6 @@
 //! Bringing records into files.
 //!
-//! Checksums are computed about a MiB ahead of the system call that copies the same bytes, so that it finds
+//! Checksums are computed up to two MiB ahead of the system call that copies the same bytes, so that it finds
 //! them in the processor's cache; shorter calls would cost more than a nearer cache saves.
 
 use std::io::{self, IoSlice};

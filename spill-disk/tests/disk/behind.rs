@@ -1,6 +1,8 @@
 //! Batches that a thread writes behind those who fill them.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use spill_core::conformance::Gate;
@@ -115,26 +117,56 @@ fn what_failed_behind_is_told_to_the_next_insert_that_needs_room() {
 #[test]
 fn closing_waits_for_the_batch_that_is_being_written() {
     for drops in [false, true] {
-        let (io, gate) = (faulty(), Gate::closed());
+        let (io, gate, written) = (faulty(), Gate::closed(), Arc::new(AtomicBool::new(false)));
         let segments = open(io.clone());
-        hold_writes(&io, &gate);
+        let (passed, done) = (gate.clone(), Arc::clone(&written));
+        let hold = Fault::Delay(Arc::new(move |_| {
+            passed.pass();
+            done.store(true, SeqCst);
+        }));
+        io.inject(Rule::from(1, hold).on(Operation::Write));
         let open = gate.open_on_drop();
         fill(&segments, &gate);
         thread::scope(|scope| {
-            let closing = scope.spawn(|| {
-                if !drops {
+            let (closes, closing) = mpsc::channel();
+            let (written, segments) = (&written, segments);
+            scope.spawn(move || {
+                closes.send(()).unwrap();
+                if drops {
+                    drop(segments);
+                } else {
                     segments.close().unwrap();
                     assert_eq!(segments.usage(), Usage::default());
-                    assert!(matches!(
-                        segments.insert(0, value(0, LEN)).unwrap_err().kind(),
-                        ErrorKind::Closed { .. }
-                    ));
+                    let error = segments.insert(0, value(0, LEN)).unwrap_err();
+                    assert!(matches!(error.kind(), ErrorKind::Closed { .. }));
                 }
+                assert!(written.load(SeqCst));
             });
+            closing.recv().unwrap();
             drop(open);
-            closing.join().unwrap();
         });
-        drop(segments);
-        assert_eq!(io.list(std::path::Path::new(PARENT)).unwrap().len(), 0, "nothing is left behind");
+        assert_eq!(io.list(Path::new(PARENT)).unwrap().len(), 0, "nothing is left behind");
+    }
+}
+
+/// Whatever panics while a batch is written, in a thread or in a caller: nobody waits for ever, and nothing is lost.
+#[test]
+fn a_panic_is_a_failure_like_others() {
+    for behind in [false, true] {
+        let io = faulty();
+        let config = config(io.clone()).segment_bytes(20_000).stage_bytes(STAGE);
+        let segments = Segments::open(config.write_behind(behind)).unwrap();
+        let panics = Fault::Delay(Arc::new(|_| panic!("no file today")));
+        io.inject(Rule::nth(1, panics).on(Operation::Create));
+        let mut panicked = 0;
+        for n in 0..100 {
+            while let Err(error) = segments.insert(n, value(n, LEN)) {
+                assert!(matches!(error.kind(), ErrorKind::Panicked { .. }), "{error}");
+                panicked += 1;
+            }
+        }
+        assert_eq!(panicked, usize::from(!behind), "what failed behind went well when it was tried again");
+        segments.flush().unwrap();
+        all_there(&segments, 100);
     }
 }

@@ -197,6 +197,24 @@ fn room_that_returns_is_used_at_once() {
     assert_eq!((sorted_keys(level.stored()), level.usage().fast), (vec![2, 3], 0));
 }
 
+/// What a failed write left in fast memory was no room before it: the next try waits.
+#[test]
+fn what_a_failed_write_left_is_no_room() {
+    let clock = Arc::new(ManualClock::new());
+    let level = builder(100).stage_bytes(10).clock(clock.clone()).stored(even(), slow()).unwrap();
+    level.stored().inject(Plan::always().on([Operation::Insert]), Fault::io().after());
+    fail(level.slow(), &[Operation::Insert]);
+    level.insert(2, val(2, 10)).unwrap();
+    assert!(sorted_keys(level.stored()).is_empty(), "what was applied is removed");
+    let tries = level.stored().calls(Operation::Insert);
+    assert!(is_io(&level.insert(4, val(4, 10)).unwrap_err()));
+    assert_eq!(level.stored().calls(Operation::Insert), tries, "it is not time");
+    clock.advance(Duration::from_secs(1));
+    level.stored().heal();
+    level.insert(4, val(4, 10)).unwrap();
+    assert_eq!(sorted_keys(level.stored()), [2, 4]);
+}
+
 /// Old copies that cannot be removed are tried again in turn: one that never goes does not hold up the others.
 #[test]
 fn old_copies_are_removed_in_rotation() {

@@ -5,15 +5,30 @@
 
 use std::cell::RefCell;
 
-use pyo3::Python;
+use pyo3::exceptions::PyImportError;
+use pyo3::prelude::*;
 
 /// Whatever only threads attached to the interpreter touch.
 #[derive(Default)]
 pub(crate) struct UnderGil<T>(RefCell<T>);
 
-// SAFETY: the cell is reached through `with` alone, by a thread that holds the interpreter's lock, as the token says.
-// The package is built for Python's stable interface, which interpreters without that lock do not load, and pyo3 does
-// not let a second interpreter of the process import it. So one thread at a time counts the borrows of the cell; should
+/// # Errors
+/// `ImportError` where the interpreter runs without its lock.
+pub(crate) fn required(py: Python<'_>) -> PyResult<()> {
+    let sys = py.import("sys")?;
+    if let Ok(enabled) = sys.getattr("_is_gil_enabled")
+        && !enabled.call0()?.is_truthy()?
+    {
+        let how =
+            "overspill needs the global interpreter lock; start Python without PYTHON_GIL=0 and -X gil=0";
+        return Err(PyImportError::new_err(how));
+    }
+    Ok(())
+}
+
+// SAFETY: the cell is reached through `with` alone, by a thread that is attached to the interpreter, as the token says;
+// that it holds the interpreter's lock then was seen when the module was imported ([`required`]), and pyo3 does not let a
+// second interpreter of the process import it. So one thread at a time counts the borrows of the cell; should
 // one hand over the lock while it has a borrow, the other sees that. `T: Send`, since one thread after another has it.
 unsafe impl<T: Send> Sync for UnderGil<T> {}
 

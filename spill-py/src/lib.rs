@@ -40,9 +40,11 @@ mod value;
 
 use pyo3::prelude::*;
 
-/// What Python imports as `overspill._native`.
-#[pymodule]
+/// What Python imports as `overspill._native`. An interpreter that can do without its lock takes it again for this, and
+/// one that was told never to is refused.
+#[pymodule(gil_used = true)]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    gil::required(module.py())?;
     module.add_class::<buffer::NativeBuffer>()?;
     module.add_class::<leaf::NativeStore>()?;
     module.add_class::<memory::Memory>()?;

@@ -44,7 +44,7 @@ impl Value {
         let held = Held {
             count: AtomicUsize::new(1),
             object: object.clone().unbind(),
-            weight,
+            weight: weight.min(1 << 48), // as the buffer bounds it, so that sums do not overflow
             id,
             names: NonNull::from(&**names),
             immutable: object.is_exact_instance_of::<PyBytes>() || object.is_exact_instance_of::<PyString>(),

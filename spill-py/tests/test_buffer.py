@@ -348,3 +348,11 @@ def test_memory_is_listed_in_the_order_in_which_values_came_there(buffer):
         buffer.evict()
     assert buffer["b"] and buffer["a"]
     assert list(buffer.fast) == ["b", "a"] and not buffer.slow
+
+
+def test_an_interpreter_without_its_lock_is_refused():
+    """What the lock guards is guarded by nothing else."""
+    program = "import sys; sys._is_gil_enabled = lambda: False; import overspill"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert "ImportError: overspill needs the global interpreter lock" in run.stderr

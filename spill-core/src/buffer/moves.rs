@@ -302,8 +302,10 @@ impl<K: Key, V: Value> State<K, V> {
         match gone {
             None => self.pending.failed(now()),
             // what a failed spill left behind was no room before it
-            Some(true) if memory == Memory::Slow && course.failed.is_none() => self.table.room_returned(),
-            Some(true) if memory == Memory::Fast => self.pending.room_returned(),
+            Some(true) if course.failed.is_none() => match memory {
+                Memory::Fast => self.pending.room_returned(),
+                Memory::Slow => self.table.room_returned(),
+            },
             Some(_) => {}
         }
         self.end(below, i, course, Landing::StartOver)

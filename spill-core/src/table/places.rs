@@ -63,7 +63,7 @@ pub(super) struct Places<K, T> {
     places: Vec<Place<K, T>>,
     free: Vec<u32>,
     last_stamp: u64,
-    /// `newer` of those in the ring is below this; 0 once no use is counted any more.
+    /// `newer` of those in the ring is below this; 0 once that does not matter any more.
     in_ring: u32,
 }
 
@@ -79,7 +79,7 @@ impl<K: Key, T> Places<K, T> {
         }
     }
 
-    /// From now on nothing is a hit, and no use is counted.
+    /// From now on nothing is a hit, and no use moves a slot in the ring.
     pub(super) fn close(&mut self) {
         self.in_ring = 0;
     }

@@ -5,7 +5,7 @@ use super::known::{Figures, Known, NEWS, OUTLIER, PIECE, off};
 /// What is nearly as fast and smaller is better: each halving of the room is worth so much of the time (as an
 /// exponent of the share), up to this much in all.
 const ROOM: f64 = 0.1;
-const NEARLY: f64 = 1.08;
+const NEARLY: f64 = 1.1;
 
 /// What is compressed must take less time than storing it as it is by this share of that, and by no more than so many
 /// nanoseconds a byte: how long storage takes for a byte is known less well, since few bytes tell it once they are
@@ -23,10 +23,9 @@ const AT_FIRST: f64 = 1.0 / 4.0;
 const LEAST_FEE: f64 = 1.0 / 8.0;
 
 /// Each frame fades what is known of a setting by this factor, since the processor may be less busy by now. It is tried
-/// again when the faded figure is below the best's and it has faded so far at least. What a piece told fades sooner, since
-/// it was of one frame; soonest where no other setting told how hard that one was.
+/// again when the faded figure is below the best's and it has faded so far at least. What a piece told fades sooner: it
+/// was of one frame.
 const FADING: f64 = 0.998;
-const FADING_BESIDE: f64 = 0.97;
 const FADING_PIECE: f64 = 0.93;
 const FADED: f64 = 0.97;
 
@@ -131,13 +130,7 @@ impl Experience {
         self.granted = self.granted.max(grant);
         for known in self.arms.iter_mut().flatten() {
             let resists = known.figures.share >= 1.0;
-            let fading = if known.is_whole() || resists {
-                FADING
-            } else if known.beside {
-                FADING_BESIDE
-            } else {
-                FADING_PIECE
-            };
+            let fading = if known.is_whole() || resists { FADING } else { FADING_PIECE };
             known.faith *= fading.powi(case.count.cast_signed());
         }
     }

@@ -1,8 +1,10 @@
 //! What is known of one setting.
 
-/// What is not further off than this, in time and in room, is tried on whole frames, which are stored; once also what is
-/// not further off in time alone, since a piece tells less: what a whole frame costs may be less by the second factor.
+/// What is not further off than this, in time and in room, is tried on whole frames, which are stored. A piece tells less, and
+/// takes longer for its length: what only that told of needs be no closer than the second, in time alone, and what a whole
+/// frame costs may be less by the third factor.
 const CLOSE: f64 = 1.25;
+const CLOSE_BY_PIECE: f64 = 1.5;
 pub(super) const PIECE: f64 = 0.87;
 
 /// The weight of a new figure in a mean of them; more for a time that is shorter, since whatever disturbs a
@@ -127,9 +129,12 @@ impl Known {
     /// Whether a whole frame may be stored so, to try it, where `best` is what is stored else.
     pub(super) fn is_close(self, best: Figures, storage: f64) -> bool {
         let Figures { nanos: _, share } = self.figures;
-        share < 1.0
-            && (!self.is_whole() || share < CLOSE * best.share)
-            && self.figures.cost(storage) < CLOSE * best.cost(storage)
+        let cost = self.figures.cost(storage) / best.cost(storage);
+        if self.is_whole() {
+            share < 1.0 && share < CLOSE * best.share && cost < CLOSE
+        } else {
+            share < 1.0 && cost < CLOSE_BY_PIECE
+        }
     }
 }
 

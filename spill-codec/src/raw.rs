@@ -17,6 +17,7 @@ use crate::frame;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;
 
+#[inline]
 fn single(frames: Frames) -> Result<Bytes> {
     frame::single("raw", frames)
 }
@@ -26,24 +27,30 @@ fn text(frame: &[u8]) -> Result<&str> {
 }
 
 impl Codec<Frames> for Raw {
+    #[inline]
     fn encode(&self, value: &Frames) -> Result<Frames> {
         Ok(value.clone())
     }
+    #[inline]
     fn decode(&self, stored: Frames) -> Result<Frames> {
         Ok(stored)
     }
+    #[inline]
     fn trivial(&self) -> bool {
         true
     }
 }
 
 impl Codec<Bytes> for Raw {
+    #[inline]
     fn encode(&self, value: &Bytes) -> Result<Frames> {
         Ok(value.clone().into())
     }
+    #[inline]
     fn decode(&self, stored: Frames) -> Result<Bytes> {
         single(stored)
     }
+    #[inline]
     fn trivial(&self) -> bool {
         true
     }

@@ -99,6 +99,7 @@ impl Frames {
     }
 
     /// The one frame, or `None` when there are none or several.
+    #[inline]
     #[must_use]
     pub fn into_single(self) -> Option<Bytes> {
         if let List::One(frame) = self.list {

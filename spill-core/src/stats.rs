@@ -123,14 +123,17 @@ pub struct Meter {
 
 impl Meter {
     /// Adds `count` values of `bytes` bytes in all that took `time`.
+    #[inline]
     pub fn add(&self, count: u64, bytes: u64, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        for (sum, more) in [(&self.count, count), (&self.bytes, bytes), (&self.nanos, nanos)] {
+        let add = |sum: &AtomicU64, more: u64| {
             // an addition waits for all memory that was asked for before it
             if more > 0 {
                 sum.fetch_add(more, Relaxed);
             }
-        }
+        };
+        add(&self.count, count);
+        add(&self.bytes, bytes);
+        add(&self.nanos, u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Runs `f` and books its time as one value of `bytes` bytes.

@@ -3,8 +3,11 @@
 //! Each of these either does the whole call, as `core.rs` would, or nothing.
 
 use super::Buffer;
+use super::core::closed;
 use super::memories::Below;
 use super::slot::{CopyState, Slot};
+use super::state::State;
+use crate::sync::MutexGuard;
 use crate::{Key, MutableMapping, Overflow, Result, Value};
 
 /// What came of a call that was tried without storage and without waiting.
@@ -19,7 +22,18 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     /// `get` of a value in fast memory or an absent key.
     #[inline]
     pub(crate) fn try_get(&self, key: &K) -> Result<Attempt<Option<V>>> {
-        let mut state = self.core.open()?;
+        let mut state = self.core.state.lock();
+        match state.hit_recent(key) {
+            Some(value) => Ok(Attempt::Done(Some(value))),
+            None => self.try_get_beside(state, key),
+        }
+    }
+
+    #[inline(never)]
+    fn try_get_beside(&self, mut state: MutexGuard<'_, State<K, V>>, key: &K) -> Result<Attempt<Option<V>>> {
+        if state.closed {
+            return Err(closed());
+        }
         if let Some(value) = state.hit(key) {
             return Ok(Attempt::Done(Some(value)));
         }

@@ -15,8 +15,9 @@ import sys
 import buffers
 import computation
 import loop
+import peak
 
-CASES = {**buffers.CASES, **loop.CASES, **computation.CASES}
+CASES = {**buffers.CASES, **peak.CASES, **loop.CASES, **computation.CASES}
 
 
 def main() -> None:

@@ -41,10 +41,11 @@ impl Value {
     /// `object`, the value `id`, which weighs `weight` bytes. `names` knows where it is.
     #[inline]
     pub(crate) fn new(names: &Arc<Names>, id: Id, object: &Bound<'_, PyAny>, weight: u64) -> Self {
+        let weight = weight.min(1 << 48); // as the buffer bounds it, so that sums do not overflow
         let held = Held {
             count: AtomicUsize::new(1),
             object: object.clone().unbind(),
-            weight: weight.min(1 << 48), // as the buffer bounds it, so that sums do not overflow
+            weight,
             id,
             names: NonNull::from(&**names),
             immutable: object.is_exact_instance_of::<PyBytes>() || object.is_exact_instance_of::<PyString>(),

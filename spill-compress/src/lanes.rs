@@ -173,14 +173,7 @@ mod tests {
 
     use super::*;
     use crate::lz4::Lz4;
-
-    fn noise() -> impl Iterator<Item = u8> {
-        let mut state = 1_u64;
-        std::iter::repeat_with(move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        })
-    }
+    use crate::sample::noise;
 
     /// Items of four bytes: one that does not change, one that changes seldom, and two of noise.
     fn numbers(len: usize) -> Vec<u8> {

@@ -83,6 +83,16 @@ pub(crate) fn look(frame: &[u8]) -> Sample {
     Sample { width, bits: bits.clamp(0.0, 8.0) }
 }
 
+/// Bytes that do not repeat, the same in every run.
+#[cfg(test)]
+pub(crate) fn noise() -> impl Iterator<Item = u8> {
+    let mut state = 1_u64;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

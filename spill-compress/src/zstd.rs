@@ -232,13 +232,7 @@ mod tests {
 
     #[test]
     fn heavy_levels_leave_noise_to_a_light_one_unless_it_repeats() {
-        let mut state = 1_u64;
-        let mut noise: Vec<u8> = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        })
-        .take(100_000)
-        .collect();
+        let mut noise: Vec<u8> = sample::noise().take(100_000).collect();
         let used = |zstd: &Zstd| (zstd.light.0.lock().len(), zstd.compressors.0.lock().len());
         let zstd = Zstd::new(9).unwrap();
         assert_eq!(compressed(&zstd, &noise), None);

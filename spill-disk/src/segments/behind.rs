@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// At most one thread.
 #[derive(Default)]
 pub(super) struct Behind {
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     ended: Arc<Ended>,
 }
 
@@ -47,7 +47,7 @@ impl Behind {
         match started {
             Ok(thread) => {
                 store.state.lock().writes_behind = true;
-                Behind { thread: Some(thread), ended }
+                Behind { thread: Mutex::new(Some(thread)), ended }
             }
             Err(error) => {
                 tracing::warn!(%error, "no thread to write with: calls that fill the stage will do it");
@@ -58,8 +58,8 @@ impl Behind {
 
     /// Waits for the thread of a store that was closed. One that hangs in the device is left behind, and ends when the
     /// device answers.
-    pub(super) fn join(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
+    pub(super) fn join(&self) {
+        let Some(thread) = self.thread.lock().take() else { return };
         let mut ended = self.ended.flag.lock();
         while !*ended {
             if self.ended.changed.wait_for(&mut ended, PATIENCE).timed_out() && !*ended {

@@ -23,7 +23,6 @@ pub(crate) mod writer;
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use spill_core::{Error, ErrorKind, Frames, Key, MutableMapping, Result, SpilledSize, Stats, Usage};
 
 use behind::Behind;
@@ -66,7 +65,7 @@ use store::Store;
 pub struct Segments<K: Key> {
     store: Arc<Store<K>>,
     compactor: Compactor,
-    behind: Mutex<Behind>,
+    behind: Behind,
 }
 
 impl<K: Key> Segments<K> {
@@ -81,7 +80,7 @@ impl<K: Key> Segments<K> {
         let write_behind = config.write_behind && config.stage_bytes > 0;
         let store = Arc::new(Store::new(config));
         let behind = if write_behind { Behind::start(&store) } else { Behind::default() };
-        Ok(Segments { store, compactor, behind: Mutex::new(behind) })
+        Ok(Segments { store, compactor, behind })
     }
 
     /// Writes what was staged, tries again what could not be compacted, and returns once the files are within
@@ -92,6 +91,13 @@ impl<K: Key> Segments<K> {
     pub fn settle(&self) -> Result<()> {
         self.store.flush()?;
         self.store.settle()
+    }
+
+    /// Forgets all values, and waits for the threads.
+    fn end(&self) {
+        self.store.forget();
+        self.compactor.join();
+        self.behind.join();
     }
 
     /// Sees to it that somebody compacts, if that is wanted.
@@ -169,10 +175,8 @@ impl<K: Key> MutableMapping<K, Frames> for Segments<K> {
     /// Forgets all values and removes the files and the workspace.
     fn close(&self) -> Result<()> {
         // The threads end before the workspace goes: they may be removing a file of it.
-        self.store.forget();
-        self.compactor.join();
-        self.behind.lock().join();
-        self.store.close()
+        self.end();
+        self.store.files.close()
     }
 }
 
@@ -180,9 +184,7 @@ impl<K: Key> Drop for Segments<K> {
     /// Waits for the compacting thread, which looks up between two windows of a quarter MiB, and for the end of a
     /// batch that is being written behind, ten seconds at most.
     fn drop(&mut self) {
-        self.store.forget();
-        self.compactor.join();
-        self.behind.lock().join();
+        self.end();
     }
 }
 

@@ -280,10 +280,4 @@ impl<K: Key> MutableMapping<K, Frames> for Store<K> {
         self.unlock(state);
         outcome
     }
-
-    /// Forgets all values and removes the files and the workspace.
-    fn close(&self) -> Result<()> {
-        self.forget();
-        self.files.close()
-    }
 }

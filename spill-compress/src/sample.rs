@@ -84,7 +84,7 @@ pub(crate) fn look(frame: &[u8]) -> Sample {
 }
 
 /// Bytes that do not repeat, the same in every run.
-#[cfg(test)]
+#[cfg(all(test, any(feature = "lz4", feature = "zstd")))]
 pub(crate) fn noise() -> impl Iterator<Item = u8> {
     let mut state = 1_u64;
     std::iter::repeat_with(move || {

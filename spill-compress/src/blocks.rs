@@ -1,9 +1,10 @@
 //! One frame in blocks: each shuffled, compressed and kept for itself, so that threads can share a long frame.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use spill_core::{Clock, Pool, PoolBuf, Result};
+use spill_core::{Clock, FRAME_ALIGN, Pool, PoolBuf, Result};
 
 use crate::compressor::{Compressor, damaged};
 use crate::header::Packed;
@@ -11,8 +12,8 @@ use crate::lanes;
 use crate::shuffle::{self, Width};
 use crate::threads::Threads;
 
-/// Results shorter than this are kept in memory of exactly their size; for longer ones the pool's buffers,
-/// which waste an eighth at most, spare the page faults of fresh memory.
+/// Results shorter than this are kept in memory of exactly their size; for longer ones the pool's buffers
+/// spare the page faults of fresh memory.
 const POOLED: usize = 4096;
 
 /// Frames from this length on, in bytes, are worth another thread: to start one takes as long as to compress
@@ -68,7 +69,7 @@ impl Workshop<'_> {
                 let block = frame.slice(start..frame.len().min(start + len));
                 let begun = self.clock.now();
                 let stored = match desk.compress(compressor, width, &block)? {
-                    Some(smaller) => (self.copy(smaller), true),
+                    Some(made) => (desk.hand_out(made), true),
                     None => (block, false),
                 };
                 Ok((stored, self.clock.now().saturating_sub(begun)))
@@ -103,10 +104,14 @@ impl Workshop<'_> {
                 } else if packed.width == Width::One {
                     compressor.decompress(stored, part)?;
                 } else {
-                    // The first block is the longest.
-                    let buffer = buffer.get_or_insert_with(|| self.pool.take(part.len(), 0));
-                    let shuffled = &mut buffer[..part.len()];
-                    if lanes::are_apart(packed.by_lanes, part.len()) {
+                    let apart = lanes::are_apart(packed.by_lanes, part.len());
+                    let len = if apart {
+                        lanes::buffer_len(compressor, packed.width, stored, part.len())?
+                    } else {
+                        part.len()
+                    };
+                    let shuffled = room(buffer, self.pool, len);
+                    if apart {
                         lanes::decompress(compressor, packed.width, stored, shuffled, part)?;
                     } else {
                         compressor.decompress(stored, shuffled)?;
@@ -117,15 +122,6 @@ impl Workshop<'_> {
             },
         )?;
         Ok(output.freeze())
-    }
-
-    fn copy(&self, bytes: &[u8]) -> Bytes {
-        if bytes.len() < POOLED {
-            return Bytes::copy_from_slice(bytes);
-        }
-        let mut buffer = self.pool.take(bytes.len(), 0);
-        buffer.copy_from_slice(bytes);
-        buffer.freeze()
     }
 }
 
@@ -162,6 +158,9 @@ pub(crate) fn check(compressor: &dyn Compressor, packed: Packed, blocks: &[Bytes
     Ok(())
 }
 
+/// Room for the lengths of lanes before a shuffled block, so that the block itself lies well.
+const LENGTHS: usize = FRAME_ALIGN;
+
 /// The memory in which one thread compresses blocks, one after another.
 pub(crate) struct Desk<'a> {
     pool: &'a Pool,
@@ -169,38 +168,63 @@ pub(crate) struct Desk<'a> {
     scratch: Option<PoolBuf>,
 }
 
+/// Where on a [`Desk`] a compressed block lies, until the next one is compressed.
+pub(crate) struct Made {
+    in_shuffled: bool,
+    bytes: Range<usize>,
+}
+
+impl Made {
+    /// How many bytes the block takes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 impl<'a> Desk<'a> {
     pub(crate) fn new(pool: &'a Pool) -> Self {
         Desk { pool, shuffled: None, scratch: None }
     }
 
-    /// The compressed bytes of `block`, or `None` when they are not fewer.
+    /// Compresses `block`; `None` when it does not take fewer bytes then.
     pub(crate) fn compress(
         &mut self,
         compressor: &dyn Compressor,
         width: Width,
         block: &[u8],
-    ) -> Result<Option<&[u8]>> {
+    ) -> Result<Option<Made>> {
+        let in_scratch = |len| Made { in_shuffled: false, bytes: 0..len };
         if width == Width::One {
             let scratch = room(&mut self.scratch, self.pool, compressor.scratch_len(block.len()));
-            let len = compressor.compress_checked(block, scratch)?;
-            return Ok(len.map(|len| &scratch[..len]));
+            return Ok(compressor.compress_checked(block, scratch)?.map(in_scratch));
         }
-        let shuffled = room(&mut self.shuffled, self.pool, block.len());
-        shuffle::shuffle(width, block, shuffled);
-        let by_lanes = lanes::are_apart(compressor.by_lanes(), block.len());
-        let scratch_len = if by_lanes {
-            lanes::scratch_len(compressor, width, block.len())
-        } else {
-            compressor.scratch_len(block.len())
-        };
-        let scratch = room(&mut self.scratch, self.pool, scratch_len);
-        let len = if by_lanes {
-            lanes::compress(compressor, width, shuffled, scratch)?
-        } else {
-            compressor.compress_checked(shuffled, scratch)?
-        };
-        Ok(len.map(|len| &scratch[..len]))
+        let shuffled = room(&mut self.shuffled, self.pool, LENGTHS + block.len());
+        shuffle::shuffle(width, block, &mut shuffled[LENGTHS..]);
+        if lanes::are_apart(compressor.by_lanes(), block.len()) {
+            let begin = LENGTHS - lanes::lengths_len(width);
+            let scratch_len = lanes::scratch_len(compressor, width, block.len());
+            let scratch = room(&mut self.scratch, self.pool, scratch_len);
+            let len = lanes::compress(compressor, width, &mut shuffled[begin..], scratch)?;
+            return Ok(len.map(|len| Made { in_shuffled: true, bytes: begin..begin + len }));
+        }
+        let scratch = room(&mut self.scratch, self.pool, compressor.scratch_len(block.len()));
+        Ok(compressor.compress_checked(&shuffled[LENGTHS..], scratch)?.map(in_scratch))
+    }
+
+    /// The bytes of a block: in the memory in which they were made where they fill it well, else in a copy.
+    fn hand_out(&mut self, made: Made) -> Bytes {
+        let place = if made.in_shuffled { &mut self.shuffled } else { &mut self.scratch };
+        let full = |memory: &mut PoolBuf| made.len() >= POOLED && made.len() >= memory.len() / 4 * 3;
+        if let Some(memory) = place.take_if(full) {
+            return memory.freeze().slice(made.bytes);
+        }
+        let bytes = place.as_deref().map_or(&[][..], |memory| &memory[made.bytes]);
+        if bytes.len() < POOLED {
+            return Bytes::copy_from_slice(bytes);
+        }
+        let mut copy = self.pool.take(bytes.len(), 0);
+        copy.copy_from_slice(bytes);
+        copy.freeze()
     }
 }
 

@@ -28,42 +28,46 @@ pub(crate) fn are_apart(by_lanes: bool, len: usize) -> bool {
     by_lanes && len >= SHORTEST
 }
 
-/// Bytes of scratch memory that [`compress`] wants for a block of `len` bytes.
-pub(crate) fn scratch_len(compressor: &dyn Compressor, width: Width, len: usize) -> usize {
-    let most = shuffle::lane_lens(width, len).map(|lane| compressor.scratch_len(lane).max(lane)).max();
-    len + width.bytes() * LENGTH + most.unwrap_or(0)
+/// Bytes that the lengths of the lanes take before them.
+pub(crate) fn lengths_len(width: Width) -> usize {
+    width.bytes() * LENGTH
 }
 
-/// Compresses the lanes of `shuffled` into the start of `scratch`; `None` when that would not be fewer bytes.
+/// Bytes of scratch memory that [`compress`] wants for a block of `len` bytes.
+pub(crate) fn scratch_len(compressor: &dyn Compressor, width: Width, len: usize) -> usize {
+    shuffle::lane_lens(width, len).map(|lane| compressor.scratch_len(lane)).max().unwrap_or(0)
+}
+
+/// Compresses the lanes of a shuffled block, which begin behind the room for their [lengths](lengths_len), in place. How
+/// many bytes of `block` are used then; `None` when that would not be fewer than the lanes had.
 pub(crate) fn compress(
     compressor: &dyn Compressor,
     width: Width,
-    shuffled: &[u8],
+    block: &mut [u8],
     scratch: &mut [u8],
 ) -> Result<Option<usize>> {
-    let (lengths, scratch) = scratch.split_at_mut(width.bytes() * LENGTH);
-    let mut end = 0;
-    for (length, lane) in lengths.as_chunks_mut().0.iter_mut().zip(shuffle::lanes(width, shuffled)) {
-        let room = &mut scratch[end..];
+    let (lengths, lanes) = block.split_at_mut(lengths_len(width));
+    // None takes more than it had, so that what is stored never reaches what is still to be read.
+    let (mut begin, mut end) = (0, 0);
+    for (length, len) in lengths.as_chunks_mut().0.iter_mut().zip(shuffle::lane_lens(width, lanes.len())) {
+        let lane = &lanes[begin..begin + len];
         let (said, stored) = if is_run(lane) {
-            let count = lane.len().div_ceil(RUN);
-            room[..count].fill(lane[0]);
+            let (byte, count) = (lane[0], len.div_ceil(RUN));
+            lanes[end..end + count].fill(byte);
             (0, count)
+        } else if let Some(smaller) = compressor.compress_checked(lane, scratch)?.filter(|len| *len > 0) {
+            lanes[end..end + smaller].copy_from_slice(&scratch[..smaller]);
+            (smaller, smaller)
         } else {
-            let smaller = compressor.compress_checked(lane, room)?.filter(|len| *len > 0);
-            let len = smaller.unwrap_or_else(|| {
-                room[..lane.len()].copy_from_slice(lane);
-                lane.len()
-            });
+            lanes.copy_within(begin..begin + len, end);
             (len, len)
         };
         *length = (said as u32).to_le_bytes();
+        begin += len;
         end += stored;
-        if lengths_and(width, end) >= shuffled.len() {
-            return Ok(None);
-        }
     }
-    Ok(Some(lengths_and(width, end)))
+    let used = lengths_len(width) + end;
+    Ok((used < begin).then_some(used))
 }
 
 /// Whether `stored` can be a block of `len` bytes, told without decompressing it.
@@ -77,7 +81,22 @@ pub(crate) fn check(compressor: &dyn Compressor, width: Width, stored: &[u8], le
     })
 }
 
-/// Decompresses `stored` into all of `output`, by way of a `buffer` as long.
+/// Bytes of the buffer that [`decompress`] wants for a block of `len` bytes: lanes that did not shrink need none.
+pub(crate) fn buffer_len(
+    compressor: &dyn Compressor,
+    width: Width,
+    stored: &[u8],
+    len: usize,
+) -> Result<usize> {
+    let mut sum = 0;
+    for_each(compressor, width, stored, len, |_, lane, len| {
+        sum += if matches!(lane, Lane::Plain(_)) { 0 } else { len };
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
+/// Decompresses `stored` into all of `output`, by way of a `buffer` of [`buffer_len`].
 pub(crate) fn decompress(
     compressor: &dyn Compressor,
     width: Width,
@@ -87,8 +106,11 @@ pub(crate) fn decompress(
 ) -> Result<()> {
     let (mut lanes, mut runs, mut rest) = (Lanes::default(), Lanes::default(), buffer);
     for_each(compressor, width, stored, output.len(), |n, lane, len| {
-        let own;
-        (own, rest) = std::mem::take(&mut rest).split_at_mut(len);
+        let mut own = || {
+            let own;
+            (own, rest) = std::mem::take(&mut rest).split_at_mut(len);
+            own
+        };
         lanes[n] = match lane {
             // It is read where it is stored.
             Lane::Plain(bytes) => bytes,
@@ -97,12 +119,14 @@ pub(crate) fn decompress(
                 runs[n] = if let Some(same) = same {
                     &same[..len]
                 } else {
+                    let own = own();
                     own.fill(byte);
                     own
                 };
                 runs[n]
             }
             Lane::Packed(bytes) => {
+                let own = own();
                 compressor.decompress(bytes, own)?;
                 own
             }
@@ -130,7 +154,7 @@ fn for_each<'a>(
 ) -> Result<()> {
     let wrong = |found: &str| damaged(compressor.name(), expected_len(len), found);
     let (lengths, mut rest) = stored
-        .split_at_checked(width.bytes() * LENGTH)
+        .split_at_checked(lengths_len(width))
         .ok_or_else(|| wrong("fewer bytes than the lengths of its lanes take"))?;
     let lengths = lengths.as_chunks().0.iter().map(|length| u32::from_le_bytes(*length) as usize);
     for (n, (said, len)) in lengths.zip(shuffle::lane_lens(width, len)).enumerate() {
@@ -155,10 +179,6 @@ fn for_each<'a>(
     if rest.is_empty() { Ok(()) } else { Err(wrong("bytes behind its last lane")) }
 }
 
-fn lengths_and(width: Width, lanes: usize) -> usize {
-    width.bytes() * LENGTH + lanes
-}
-
 /// Whether all bytes are the same.
 fn is_run(bytes: &[u8]) -> bool {
     bytes.is_empty() || bytes[1..] == bytes[..bytes.len() - 1]
@@ -181,23 +201,24 @@ mod tests {
     }
 
     fn stored(width: Width, block: &[u8]) -> Option<Vec<u8>> {
-        let mut shuffled = vec![0; block.len()];
-        shuffle::shuffle(width, block, &mut shuffled);
+        let mut made = vec![0; lengths_len(width) + block.len()];
+        shuffle::shuffle(width, block, &mut made[lengths_len(width)..]);
         let mut scratch = vec![0; scratch_len(&Lz4, width, block.len())];
-        let len = compress(&Lz4, width, &shuffled, &mut scratch).unwrap()?;
-        scratch.truncate(len);
-        Some(scratch)
+        let len = compress(&Lz4, width, &mut made, &mut scratch).unwrap()?;
+        made.truncate(len);
+        Some(made)
     }
 
     fn read(width: Width, stored: &[u8], len: usize) -> Result<Vec<u8>> {
         check(&Lz4, width, stored, len)?;
-        let (mut buffer, mut output) = (vec![0; len], vec![0; len]);
+        let mut buffer = vec![0; buffer_len(&Lz4, width, stored, len)?];
+        let mut output = vec![0; len];
         decompress(&Lz4, width, stored, &mut buffer, &mut output)?;
         Ok(output)
     }
 
     fn lengths(width: Width, stored: &[u8]) -> Vec<usize> {
-        let bytes = &stored[..width.bytes() * LENGTH];
+        let bytes = &stored[..lengths_len(width)];
         bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes) as usize).collect()
     }
 
@@ -282,7 +303,7 @@ mod tests {
                 noise().take(len).enumerate().map(|(n, noise)| if n % 16 == 0 { noise } else { (n / 5000) as u8 }).collect();
             let mut stored = stored(width, &block).unwrap();
             for (at, byte) in damage {
-                let most = if in_lengths { width.bytes() * LENGTH + 4 } else { stored.len() };
+                let most = if in_lengths { lengths_len(width) + 4 } else { stored.len() };
                 let at = at.index(most.min(stored.len()));
                 stored[at] ^= byte;
             }

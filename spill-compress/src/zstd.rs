@@ -1,5 +1,7 @@
 //! zstd: smaller records for more time.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use spill_core::{Error, ErrorKind, Result};
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
@@ -30,11 +32,18 @@ const MAX_RATIO: u64 = (128 << 10) / 4;
 /// From level 5 on, a block whose bytes look random is tried at level 1 first, and stored as it is where that finds nothing.
 pub struct Zstd {
     level: i32,
-    compressors: Contexts<CCtx<'static>>,
-    /// Of level [`LIGHT`].
-    light: Contexts<CCtx<'static>>,
+    contexts: Arc<Idle>,
+}
+
+/// Contexts that wait to be used again, for any level: most of their memory is the same for all.
+#[derive(Default)]
+struct Idle {
+    compressors: Contexts<AtLevel>,
     decompressors: Contexts<DCtx<'static>>,
 }
+
+/// A context, and the level it is set to.
+struct AtLevel(CCtx<'static>, i32);
 
 impl Zstd {
     /// zstd at `level`: from 1, fast, to 22, small and slow; negative levels are faster still, and 0 means
@@ -53,7 +62,12 @@ impl Zstd {
 
     /// zstd at a level that is known to exist.
     pub(crate) fn at(level: i32) -> Self {
-        Zstd { level, compressors: Contexts::new(), light: Contexts::new(), decompressors: Contexts::new() }
+        Zstd { level, contexts: Arc::default() }
+    }
+
+    /// The same at another level, with the same contexts.
+    pub(crate) fn beside(&self, level: i32) -> Self {
+        Zstd { level, contexts: Arc::clone(&self.contexts) }
     }
 
     /// The level it compresses at.
@@ -97,11 +111,11 @@ impl Compressor for Zstd {
     fn compress(&self, frame: &[u8], scratch: &mut [u8]) -> Result<Option<usize>> {
         if self.level >= HEAVY
             && sample::look(frame).bits > NOISE
-            && compress(&self.light, LIGHT, frame, scratch)?.is_none()
+            && compress(&self.contexts.compressors, LIGHT, frame, scratch)?.is_none()
         {
             return Ok(None);
         }
-        compress(&self.compressors, self.level, frame, scratch)
+        compress(&self.contexts.compressors, self.level, frame, scratch)
     }
 
     fn largest_output(&self, compressed: &[u8]) -> u64 {
@@ -112,7 +126,7 @@ impl Compressor for Zstd {
 
     fn decompress(&self, compressed: &[u8], output: &mut [u8]) -> Result<()> {
         let expected = output.len();
-        self.decompressors.with(
+        self.contexts.decompressors.with(
             || DCtx::try_create().ok_or_else(no_memory),
             |context| match context.decompress(output, compressed) {
                 Ok(len) if len == expected => Ok(()),
@@ -129,11 +143,13 @@ impl Compressor for Zstd {
 /// A stack of contexts. The lock covers taking and giving back only.
 struct Contexts<T>(Mutex<Vec<T>>);
 
-impl<T> Contexts<T> {
-    const fn new() -> Self {
-        Contexts(Mutex::new(Vec::new()))
+impl<T> Default for Contexts<T> {
+    fn default() -> Self {
+        Contexts(Mutex::default())
     }
+}
 
+impl<T> Contexts<T> {
     /// Runs `work` with an idle context or one that `make` gives. The context is kept if `work` succeeds.
     fn with<R>(&self, make: impl FnOnce() -> Result<T>, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         let idle = self.0.lock().pop();
@@ -150,23 +166,32 @@ impl<T> Contexts<T> {
     }
 }
 
-/// Compresses with one of `contexts`, which are all of this level.
+/// Compresses with one of `contexts`, which is set to this level if it is not.
 fn compress(
-    contexts: &Contexts<CCtx<'static>>,
+    contexts: &Contexts<AtLevel>,
     level: i32,
     frame: &[u8],
     scratch: &mut [u8],
 ) -> Result<Option<usize>> {
+    let set = |context: &mut CCtx<'static>| {
+        context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed).map(drop)
+    };
     let make = || {
         let mut context = CCtx::try_create().ok_or_else(no_memory)?;
-        context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed)?;
-        Ok(context)
+        set(&mut context)?;
+        Ok(AtLevel(context, level))
     };
     // A context that failed is dropped, not kept: it may be left inside a frame.
-    contexts.with(make, |context| match context.compress2(scratch, frame) {
-        Ok(len) => Ok(Some(len).filter(|len| *len < frame.len())),
-        Err(code) if is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) => Ok(None),
-        Err(code) => Err(failed(code)),
+    contexts.with(make, |AtLevel(context, at)| {
+        if *at != level {
+            set(context)?;
+            *at = level;
+        }
+        match context.compress2(scratch, frame) {
+            Ok(len) => Ok(Some(len).filter(|len| *len < frame.len())),
+            Err(code) if is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) => Ok(None),
+            Err(code) => Err(failed(code)),
+        }
     })
 }
 
@@ -221,36 +246,48 @@ mod tests {
         let bytes = compressed(&zstd, &frame).unwrap();
         let again = compressed(&zstd, &frame).unwrap();
         assert_eq!(bytes, again);
-        assert_eq!(zstd.compressors.0.lock().len(), 1);
+        assert_eq!(zstd.contexts.compressors.0.lock().len(), 1);
         let mut output = vec![0; 1000];
         zstd.decompress(&bytes, &mut output).unwrap();
         assert_eq!(output, frame);
-        assert_eq!(zstd.decompressors.0.lock().len(), 1);
+        assert_eq!(zstd.contexts.decompressors.0.lock().len(), 1);
         zstd.decompress(&bytes[..10], &mut output).unwrap_err();
-        assert_eq!(zstd.decompressors.0.lock().len(), 0);
+        assert_eq!(zstd.contexts.decompressors.0.lock().len(), 0);
     }
 
     #[test]
     fn heavy_levels_leave_noise_to_a_light_one_unless_it_repeats() {
         let mut noise: Vec<u8> = sample::noise().take(100_000).collect();
-        let used = |zstd: &Zstd| (zstd.light.0.lock().len(), zstd.compressors.0.lock().len());
+        let last_level =
+            |zstd: &Zstd| zstd.contexts.compressors.0.lock().last().map(|AtLevel(_, level)| *level);
         let zstd = Zstd::new(9).unwrap();
         assert_eq!(compressed(&zstd, &noise), None);
-        assert_eq!(used(&zstd), (1, 0));
+        assert_eq!(last_level(&zstd), Some(LIGHT));
         noise.extend_from_within(..);
         assert!(compressed(&zstd, &noise).unwrap().len() < 101_000);
-        assert_eq!(used(&zstd), (1, 1));
+        assert_eq!(last_level(&zstd), Some(9));
         let text = b"words, words, words and so on; ".repeat(1000);
-        for (level, expected) in [(9, (0, 1)), (1, (0, 1))] {
-            let zstd = Zstd::new(level).unwrap();
-            compressed(&zstd, &text).unwrap();
-            assert_eq!(used(&zstd), expected);
+        assert!(sample::look(&text).bits < NOISE, "no second look");
+        compressed(&zstd, &text).unwrap();
+        assert_eq!(last_level(&zstd), Some(9));
+    }
+
+    #[test]
+    fn levels_share_contexts_and_give_what_they_would_give_alone() {
+        let text: Vec<u8> = (0..40_000_u32).flat_map(|n| (n * n % 1000).to_le_bytes()).collect();
+        let (one, nine) = (Zstd::at(1), Zstd::at(9));
+        let alone = [compressed(&one, &text), compressed(&nine, &text)];
+        let shared = one.beside(9);
+        for _ in 0..3 {
+            assert_eq!([compressed(&one, &text), compressed(&shared, &text)], alone);
         }
+        assert_ne!(alone[0], alone[1]);
+        assert_eq!(one.contexts.compressors.0.lock().len(), 1);
     }
 
     #[test]
     fn idle_contexts_are_bounded() {
-        let contexts = Contexts::new();
+        let contexts = Contexts::default();
         fn nested(contexts: &Contexts<()>, depth: usize) {
             let work = |_: &mut ()| {
                 if depth > 0 {

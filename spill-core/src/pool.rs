@@ -16,6 +16,9 @@ pub const FRAME_ALIGN: usize = 64;
 /// Buffers below this size are left to malloc, which recycles them as fast.
 const SMALLEST: usize = 1024;
 
+/// Bytes of a page of memory, at least.
+const PAGE: usize = 4096;
+
 /// A set of idle buffers, sorted by size, shared by the layers of one chain. Cloning shares it.
 ///
 /// What bounds it is its *idle* bytes: a buffer in use belongs to its value and is counted there.
@@ -45,14 +48,11 @@ impl Pool {
     /// it lies on [`FRAME_ALIGN`]. Its content is whatever was there before.
     #[must_use]
     pub fn take(&self, len: usize, offset: usize) -> PoolBuf {
-        let need = len + 2 * FRAME_ALIGN;
-        let class = Class::holding(need);
-        let memory = match class {
-            Some(class) => self.0.reuse(class).unwrap_or_else(|| vec![0; class.size()]),
-            None => vec![0; need],
-        };
+        let need = rounded(len + 2 * FRAME_ALIGN);
+        let class = Class::of(need);
+        let memory = class.and_then(|class| self.0.reuse(class, need)).unwrap_or_else(|| vec![0; need]);
         let start = memory.as_ptr().addr().wrapping_add(offset).wrapping_neg() % FRAME_ALIGN;
-        PoolBuf { memory, start, len, home: class.map(|class| (class, Arc::clone(&self.0))) }
+        PoolBuf { memory, start, len, home: class.map(|_| Arc::clone(&self.0)) }
     }
 
     /// Bytes of the buffers that wait to be used again.
@@ -70,14 +70,22 @@ impl Default for Pool {
 }
 
 impl Shared {
-    fn reuse(&self, class: Class) -> Option<Vec<u8>> {
+    fn reuse(&self, class: Class, need: usize) -> Option<Vec<u8>> {
         let mut idle = self.idle.lock();
-        let memory = idle.classes.get_mut(class.0)?.pop()?;
+        let classes = idle.classes.get_mut(class.0..)?;
+        let (own, above) = classes.split_first_mut()?;
+        // of its own class some are too short; not all are looked at
+        let fits = own.iter().rev().take(Class::TRIES).position(|memory| memory.len() >= need);
+        let memory = match fits {
+            Some(back) => own.swap_remove(own.len() - 1 - back),
+            None => above.iter_mut().take(Class::ABOVE).find_map(Vec::pop)?,
+        };
         idle.bytes -= memory.len() as u64;
         Some(memory)
     }
 
-    fn give_back(&self, class: Class, memory: Vec<u8>) {
+    fn give_back(&self, memory: Vec<u8>) {
+        let Some(class) = Class::of(memory.len()) else { return };
         let mut idle = self.idle.lock();
         let bytes = idle.bytes + memory.len() as u64;
         if bytes > self.limit {
@@ -92,26 +100,30 @@ impl Shared {
     }
 }
 
-/// A size class: eight steps between two powers of two, so that at most an eighth is wasted.
+/// Long buffers are whole pages long, so that what has a header of its own fits where a plain copy was.
+fn rounded(len: usize) -> usize {
+    if len < 16 * PAGE { len } else { len.next_multiple_of(PAGE) }
+}
+
+/// A size class: sixteen steps between two powers of two. A buffer is as long as what it was made for, lest values of a
+/// power of two, which come with some bytes around them, cost each a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Class(usize);
 
 impl Class {
-    const STEPS: usize = 8;
+    const STEPS: usize = 16;
 
-    fn holding(need: usize) -> Option<Class> {
-        if need < SMALLEST {
-            return None;
-        }
-        let power = (need / SMALLEST).ilog2() as usize;
+    /// How many classes above its own a request looks through: what it gets may be longer by three sixteenths.
+    const ABOVE: usize = 2;
+
+    /// How many buffers of its own class, which may be too short, a request looks at.
+    const TRIES: usize = 16;
+
+    /// The class of buffers of `len` bytes and somewhat more.
+    fn of(len: usize) -> Option<Class> {
+        let power = (len / SMALLEST).checked_ilog2()? as usize;
         let base = SMALLEST << power;
-        let step = (need - base).div_ceil(base / Self::STEPS);
-        Some(Class(power * Self::STEPS + step))
-    }
-
-    fn size(self) -> usize {
-        let base = SMALLEST << (self.0 / Self::STEPS);
-        base + base / Self::STEPS * (self.0 % Self::STEPS)
+        Some(Class(power * Self::STEPS + (len - base) / (base / Self::STEPS)))
     }
 }
 
@@ -121,7 +133,7 @@ pub struct PoolBuf {
     memory: Vec<u8>,
     start: usize,
     len: usize,
-    home: Option<(Class, Arc<Shared>)>,
+    home: Option<Arc<Shared>>,
 }
 
 impl PoolBuf {
@@ -154,8 +166,8 @@ impl AsRef<[u8]> for PoolBuf {
 
 impl Drop for PoolBuf {
     fn drop(&mut self) {
-        if let Some((class, home)) = self.home.take() {
-            home.give_back(class, std::mem::take(&mut self.memory));
+        if let Some(home) = self.home.take() {
+            home.give_back(std::mem::take(&mut self.memory));
         }
     }
 }
@@ -192,6 +204,16 @@ mod tests {
     }
 
     #[test]
+    fn sizes_that_differ_by_little_do_not_hide_each_other() {
+        let pool = Pool::new(1 << 20);
+        drop([pool.take(10_100, 0), pool.take(10_000, 0)]);
+        let idle = pool.idle_bytes();
+        drop([pool.take(10_100, 0), pool.take(10_000, 0)]);
+        drop([pool.take(10_000, 0), pool.take(10_100, 0)]);
+        assert_eq!(pool.idle_bytes(), idle);
+    }
+
+    #[test]
     fn idle_bytes_are_bounded() {
         let pool = Pool::new(100_000);
         let many: Vec<_> = (0..50).map(|_| pool.take(10_000, 0)).collect();
@@ -200,10 +222,24 @@ mod tests {
     }
 
     #[test]
-    fn classes_waste_at_most_an_eighth() {
-        for need in (SMALLEST..3_000_000).step_by(97) {
-            let size = Class::holding(need).unwrap().size();
-            assert!(size >= need && size - need <= need / 8 + 1, "{need} got {size}");
+    fn a_buffer_is_as_long_as_what_it_is_made_for() {
+        let pool = Pool::new(u64::MAX);
+        for len in (SMALLEST..3_000_000).step_by(99_991) {
+            let made = pool.take(len, 0);
+            assert!((len + 2 * FRAME_ALIGN..len + 2 * FRAME_ALIGN + PAGE).contains(&made.memory.len()));
+            assert_eq!(made.len(), len);
+        }
+    }
+
+    #[test]
+    fn what_is_used_again_is_long_enough_and_at_most_three_sixteenths_too_long() {
+        let lens = || (SMALLEST..200_000).step_by(97).map(|len| len * 7919 % 200_000 + SMALLEST);
+        let pool = Pool::new(u64::MAX);
+        drop(lens().map(|len| pool.take(len, 0)).collect::<Vec<_>>());
+        for len in lens() {
+            let again = pool.take(len, 32);
+            let (need, got) = (rounded(len + 2 * FRAME_ALIGN), again.memory.len());
+            assert!(got >= need && got - need <= need * 3 / 16 + 1, "{need} got {got}");
         }
     }
 }

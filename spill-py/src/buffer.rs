@@ -19,7 +19,7 @@ use crate::open::{Calls, Open, figures};
 use crate::store;
 use crate::value::{Value, address};
 
-/// What the pool of buffers for reading may keep idle, in bytes.
+/// What the pool of buffers may keep idle, in bytes; a 64th of the target at most, since it comes on top of it.
 const POOL: u64 = 256 << 20;
 
 /// The native half of `SpillBuffer`. Made empty; `_open` gives it its settings.
@@ -83,7 +83,7 @@ impl NativeBuffer {
         let names = Arc::new(Names::default());
         let settings = store::Settings { directories, compressor, max_spill, object_store, target };
         let (buffer, uploads) = py.detach(|| {
-            let pool = Pool::new(POOL.min(target / 8));
+            let pool = Pool::new(POOL.min(target / 64));
             let (store, level) = store::open(&settings, &pool)?;
             let uploads = level.as_ref().map_or(0, |level| level.uploads);
             let objects = Arc::new(Objects::new(store, level, hooks, Arc::clone(&names), pool));
@@ -108,6 +108,7 @@ impl NativeBuffer {
             target: AtomicU64::new(target),
             uploads,
             behind: writers > 0,
+            last_read: AtomicU64::new(0),
             memory_reads: AtomicU64::new(0),
             memory_read_bytes: AtomicU64::new(0),
             forgets,
@@ -128,7 +129,7 @@ impl NativeBuffer {
                 open.hit(py, value.weight())?;
                 return Ok(value.object(py));
             }
-            match open.booked(py, || open.buffer.get(&id))?.map_err(|error| raised(&error))? {
+            match open.booked(py, || open.read(id))?.map_err(|error| raised(&error))? {
                 Some(value) => return Ok(value.object(py)),
                 // it was replaced meanwhile, or is gone
                 None if open.names.id(py, key.as_ref()) == Some(id) => return Err(absent()),

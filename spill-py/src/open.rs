@@ -15,6 +15,9 @@ use crate::objects::Objects;
 use crate::tally::{LABELS, Step, Tally, counted};
 use crate::value::Value;
 
+/// From so many bytes on a value is large.
+const LARGE: u64 = 256 << 10;
+
 /// What a buffer has once it got its settings.
 pub(crate) struct Open {
     pub(crate) buffer: ManuallyDrop<Buffer<Id, Value, Arc<Objects>>>,
@@ -26,6 +29,8 @@ pub(crate) struct Open {
     pub(crate) uploads: u64,
     /// Whether threads of the buffer spill.
     pub(crate) behind: bool,
+    /// What the value weighed that was read last from slow memory, in bytes.
+    pub(crate) last_read: AtomicU64,
     pub(crate) memory_reads: AtomicU64,
     pub(crate) memory_read_bytes: AtomicU64,
     /// Unpicklable values that are heavier than the target are forgotten, as Dask does.
@@ -99,6 +104,23 @@ impl Open {
             self.hooks.metered.bind(py).call1((PyList::new(py, read)?,))?;
         }
         Ok(())
+    }
+
+    /// Reads a value that is not in fast memory. Where the caller spills, a large one has its room made before, so that
+    /// memory never holds it beside what it drives out. To ask for its size costs as much as reading a small one, so it is
+    /// not asked for where the one before was small.
+    pub(crate) fn read(&self, id: Id) -> spill_core::Result<Option<Value>> {
+        if !self.behind && self.last_read.load(Relaxed) >= LARGE {
+            let (weight, target) =
+                (self.buffer.stored_size(&id).map_or(0, |size| size.memory), self.fast_target());
+            // a heavier one drives nothing out
+            if (1..=target).contains(&weight) {
+                self.buffer.evict_until_below((target - weight).max(1));
+            }
+        }
+        let value = self.buffer.get(&id)?;
+        self.last_read.store(value.as_ref().map_or(0, Value::weight), Relaxed);
+        Ok(value)
     }
 
     /// A value whose last name went leaves the buffer.

@@ -12,6 +12,10 @@ use spill_disk::{Segments, SegmentsConfig, Workspace};
 use crate::error::{MAX_SPILL, raised};
 use crate::names::Id;
 
+/// Bytes that may wait in memory to be written together. They come on top of the target, and more of them gain nothing
+/// beside what the interpreter takes.
+const STAGE: u64 = 512 << 10;
+
 /// Storage of frames, whatever it is made of.
 pub(crate) type Store = Arc<dyn MutableMapping<Id, Frames>>;
 
@@ -74,7 +78,7 @@ fn build(settings: &Settings, pool: &Pool) -> Result<(Store, Option<ObjectLevel>
             [] => vec![Workspace::open(None)?],
             directories => Workspace::open_all(directories)?,
         };
-        Ok(SegmentsConfig::across(workspaces).pool(pool.clone()))
+        Ok(SegmentsConfig::across(workspaces).stage_bytes(STAGE).pool(pool.clone()))
     };
     if let Some(url) = &settings.object_store {
         let (below, level) = over_objects(url, settings, files, pool)?;

@@ -68,6 +68,38 @@ def test_placement_is_exact_after_each_call(buffer):
     assert set(buffer.slow) == {"heavy"}
 
 
+class Watching:
+    """Weighs a mebibyte, and notes what is in fast memory while it is read back."""
+
+    buffer = None
+    seen: list[int] = []
+
+    def __sizeof__(self):
+        return 1 << 20
+
+    def __setstate__(self, _):
+        Watching.seen.append(Watching.buffer.fast.total_weight)
+
+    def __getstate__(self):
+        return 1
+
+
+def test_where_the_caller_spills_a_large_value_has_its_room_before_it_is_read(tmp_path):
+    with SpillBuffer(str(tmp_path), target=4 << 20) as buffer:
+        Watching.buffer, Watching.seen = buffer, []
+        for n in range(6):
+            buffer[n] = Watching()
+        for n in (0, 1, 2, 0, 1):
+            buffer[n]
+            assert n in buffer.fast
+        held = len(buffer.fast)
+        assert buffer.fast.total_weight <= 4 << 20
+        # the first is not known to be large
+        assert len(Watching.seen) >= 3
+        assert all(weight <= (held - 1) * sizeof(Watching()) for weight in Watching.seen[1:]), Watching.seen
+        Watching.buffer = None
+
+
 def test_a_live_value_is_not_read_twice_and_keeps_its_identity(buffer):
     """B01: the value itself comes back while somebody keeps it alive; once nobody does, another one."""
     value = Tracked()

@@ -43,17 +43,19 @@ impl Adaptive {
 impl Default for Adaptive {
     /// lz4, and zstd at levels 1, 3, 6 and 9, as far as they are compiled in.
     fn default() -> Self {
+        #[cfg(feature = "zstd")]
+        let zstd = crate::Zstd::default();
         let ladder: Vec<Arc<dyn Compressor>> = vec![
             #[cfg(feature = "lz4")]
             Arc::new(crate::Lz4),
             #[cfg(feature = "zstd")]
-            Arc::new(crate::Zstd::at(1)),
+            Arc::new(zstd.beside(1)),
             #[cfg(feature = "zstd")]
-            Arc::new(crate::Zstd::at(3)),
+            Arc::new(zstd.beside(3)),
             #[cfg(feature = "zstd")]
-            Arc::new(crate::Zstd::at(6)),
+            Arc::new(zstd.beside(6)),
             #[cfg(feature = "zstd")]
-            Arc::new(crate::Zstd::at(9)),
+            Arc::new(zstd.beside(9)),
         ];
         Adaptive { ladder }
     }

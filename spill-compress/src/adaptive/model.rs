@@ -231,7 +231,7 @@ fn try_out(
 ) -> Option<(Figures, f64)> {
     let mut compress = |part: &[u8]| {
         let begun = clock.now();
-        let stored = desk.compress(compressor, width, part).ok()?.map_or(part.len(), <[u8]>::len);
+        let stored = desk.compress(compressor, width, part).ok()?.map_or(part.len(), |made| made.len());
         Some((nanos(clock.now().saturating_sub(begun)), stored))
     };
     let warm_up = &piece[..piece.len().min(WARM_UP)];

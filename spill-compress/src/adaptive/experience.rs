@@ -16,6 +16,9 @@ const SURELY_NANOS: f64 = 0.025;
 /// The share of the time that goes to trying other settings than the best, and the share of the first frame's time
 /// that may go to it at once.
 const BUDGET: f64 = 1.0 / 64.0;
+
+/// The same where frames are best stored as they are.
+const BUDGET_OF_PLAIN: f64 = 1.0 / 128.0;
 const AT_FIRST: f64 = 1.0 / 4.0;
 
 /// A trial on a whole frame takes at least this share of what the frame costs out of the budget, also one that promises
@@ -122,8 +125,10 @@ impl Experience {
 
     /// More frames came.
     pub(super) fn meet(&mut self, case: Case) {
-        let best = case.len * self.best(case.storage).1.cost(case.storage);
-        self.credit += BUDGET * best * f64::from(case.count);
+        let (index, figures) = self.best(case.storage);
+        let best = case.len * figures.cost(case.storage);
+        let budget = if index.is_some() { BUDGET } else { BUDGET_OF_PLAIN };
+        self.credit += budget * best * f64::from(case.count);
         // That storage is slow is found out later than at the first frame.
         let grant = AT_FIRST * best;
         self.credit += (grant - self.granted).max(0.0);

@@ -85,6 +85,7 @@
 //! Few, and none that does I/O: this crate never touches a file. Features: `tokio`, the asynchronous
 //! half; `conformance`, the shared tests.
 
+mod ahead;
 #[cfg(feature = "tokio")]
 mod asynchronous;
 mod buffer;
@@ -103,6 +104,7 @@ mod key_codec;
 mod key_map;
 mod mapping;
 mod pool;
+mod positions;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod sieve;
@@ -112,6 +114,7 @@ mod sync;
 mod table;
 mod weight;
 
+pub use ahead::fetch_ahead;
 #[cfg(feature = "tokio")]
 pub use asynchronous::{AsyncBuffer, AsyncMutableMapping, Blocking, Missing, Offload};
 pub use buffer::{Buffer, BufferBuilder, FastMemory, Lru, Overflow, Ram, Shared, Stored};
@@ -127,6 +130,7 @@ pub use key_codec::KeyCodec;
 pub use key_map::{EncodedKeys, KeyMap};
 pub use mapping::{Key, MappingExt, MutableMapping, Value};
 pub use pool::{FRAME_ALIGN, Pool, PoolBuf};
+pub use positions::Positions;
 pub use sieve::Sieve;
 pub use size::{SpilledSize, Usage};
 pub use stats::{Meter, Stats, Step};

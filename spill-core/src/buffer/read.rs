@@ -34,6 +34,9 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         key: &K,
         reading: Reading,
     ) -> Result<Option<V>> {
+        if reading == Reading::Use {
+            state.table.fetch_oldest(); // which makes room for it, most often
+        }
         loop {
             if state.closed {
                 return Err(closed());

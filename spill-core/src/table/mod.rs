@@ -151,6 +151,11 @@ impl<K: Key, T> Table<K, T> {
         }
     }
 
+    /// Asks the processor for what it takes to remove the least recently used, while something else is done.
+    pub(crate) fn fetch_oldest(&self) {
+        self.places.fetch_oldest();
+    }
+
     /// The deferred slots whose retry is not due, the first due first.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = u32> {
         self.beside.deferred.waiting()

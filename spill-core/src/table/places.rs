@@ -10,9 +10,9 @@
 use std::hash::BuildHasher;
 use std::ops::{Index, IndexMut};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
-use crate::Key;
+use crate::{Key, Positions};
 
 /// Where a slot stands in the order of eviction. Slots in flight or without a value stand nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ struct Place<K, T> {
 #[derive(Debug)]
 pub(super) struct Places<K, T> {
     /// Each of its indices has a place that is taken, whatever a key's `Hash` and `Eq` do.
-    index: HashTable<u32>,
+    index: Positions,
     hasher: DefaultHashBuilder,
     /// Never gets shorter. `newer` and `older` of those in the ring are indices of others in it.
     places: Vec<Place<K, T>>,
@@ -70,7 +70,7 @@ pub(super) struct Places<K, T> {
 impl<K: Key, T> Places<K, T> {
     pub(super) fn new() -> Self {
         Places {
-            index: HashTable::new(),
+            index: Positions::new(),
             hasher: DefaultHashBuilder::default(),
             places: vec![Place { entry: None, stamp: 0, newer: RING, older: RING }],
             free: Vec::new(),
@@ -88,7 +88,7 @@ impl<K: Key, T> Places<K, T> {
     pub(super) fn find(&self, key: &K) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
         // SAFETY: the index asks about what is in it.
-        self.index.find(hash, |&i| unsafe { self.indexed(i) }.key == *key).copied()
+        self.index.find(hash, |i| unsafe { self.indexed(i) }.key == *key)
     }
 
     /// What `look` finds in the item of `key`, if that stands in the ring; then it counts as a use. It is counted
@@ -178,6 +178,13 @@ impl<K: Key, T> Places<K, T> {
         (oldest != RING).then_some(oldest)
     }
 
+    /// Asks the processor for what it takes to remove the least recently used.
+    pub(super) fn fetch_oldest(&self) {
+        if let Some(i) = self.oldest() {
+            self.index.fetch_ahead(self.hasher.hash_one(&taken(&self.places, i).key));
+        }
+    }
+
     /// Puts `i`, which is not in the ring, where its stamp belongs. Nearly always that is the front.
     pub(super) fn place(&mut self, i: u32) {
         let stamp = self.stamp(i);
@@ -215,7 +222,7 @@ impl<K: Key, T> Places<K, T> {
         let hash = self.hasher.hash_one(&key);
         let Places { index, hasher, places, .. } = self;
         // before a place is taken: a key's `Hash` may panic
-        index.reserve(1, |&i| hasher.hash_one(&taken(places, i).key));
+        index.reserve(|i| hasher.hash_one(&taken(places, i).key));
         self.last_stamp += 1;
         let (entry, stamp) = (Some(Entry { key, item }), self.last_stamp);
         let place = Place { entry, stamp, newer: NOWHERE, older: RING };
@@ -232,7 +239,7 @@ impl<K: Key, T> Places<K, T> {
             }
         };
         let Places { index, hasher, places, .. } = self;
-        index.insert_unique(hash, i, |&i| hasher.hash_one(&taken(places, i).key));
+        index.insert(hash, i, |i| hasher.hash_one(&taken(places, i).key));
         i
     }
 
@@ -240,11 +247,7 @@ impl<K: Key, T> Places<K, T> {
     pub(super) fn remove(&mut self, i: u32) -> Option<(K, T)> {
         debug_assert_ne!(self.standing(i), Standing::Recent);
         let hash = self.hasher.hash_one(&taken(&self.places, i).key);
-        match self.index.find_entry(hash, |&j| j == i) {
-            Ok(found) => _ = found.remove(),
-            // a key that changed its hash
-            Err(_) => self.index.retain(|&mut j| j != i),
-        }
+        self.index.remove(hash, i);
         let Entry { key, item } = self.places[i as usize].entry.take()?;
         self.free.push(i);
         Some((key, item))

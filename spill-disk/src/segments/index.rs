@@ -2,14 +2,13 @@
 //!
 //! A hash table of 32-bit positions into a dense slab of keys and locators. Removing moves the last entry
 //! into the gap, so there is neither a list of free places nor an empty variant of a key. A value costs 24
-//! bytes for its locator and 5 for each bucket of the table: at most 17 of them while the table grows (two
-//! tables at once, the old one 7/8 full), 6 to 12 otherwise.
+//! bytes for its locator and 6 to 12 for its [`Positions`], 18 at most while they grow.
 //!
 //! The table hashes keys to 32 bits, their *tags*. A record's header carries its tag, so that compaction finds
 //! the entry of a record without knowing its key. Keys that share a tag cost a comparison more.
 
-use hashbrown::{DefaultHashBuilder, HashTable};
-use spill_core::{ErrorKind, Key, Result};
+use hashbrown::DefaultHashBuilder;
+use spill_core::{ErrorKind, Key, Positions, Result};
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hash};
 
@@ -53,7 +52,7 @@ impl Locator {
 
 /// Keys and their locators. An entry keeps its position until it or the last one is removed.
 pub(super) struct Index<K> {
-    table: HashTable<u32>,
+    table: Positions,
     entries: Slab<(K, Locator)>,
     hasher: DefaultHashBuilder,
     /// Where a key was found last: callers ask for one key several times in a row, and a lookup in a large table
@@ -75,7 +74,7 @@ pub(super) fn tag(hasher: &DefaultHashBuilder, key: &impl Hash) -> u32 {
     (hash ^ hash >> 32) as u32
 }
 
-/// A tag as the table takes it, which wants entropy in the lowest bits and in the highest seven.
+/// A tag as the table takes it, which wants entropy in the lowest byte and in the highest bits.
 fn spread(tag: u32) -> u64 {
     u64::from(tag) << 32 | u64::from(tag)
 }
@@ -86,7 +85,7 @@ fn hash(hasher: &DefaultHashBuilder, key: &impl Hash) -> u64 {
 
 impl<K: Key> Index<K> {
     pub(super) fn new(hasher: DefaultHashBuilder) -> Self {
-        Index { table: HashTable::new(), entries: Slab::new(), hasher, last: Cell::new(0) }
+        Index { table: Positions::new(), entries: Slab::new(), hasher, last: Cell::new(0) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -99,7 +98,7 @@ impl<K: Key> Index<K> {
         if (last as usize) < self.entries.len() && self.entries[last].0 == *key {
             return Some(last);
         }
-        let found = self.table.find(spread(tag), |&at| self.entries[at].0 == *key).copied();
+        let found = self.table.find(spread(tag), |at| self.entries[at].0 == *key);
         self.last.set(found.unwrap_or(last));
         found
     }
@@ -107,7 +106,7 @@ impl<K: Key> Index<K> {
     /// The position of the key whose record begins there, if one has.
     pub(super) fn find_record(&self, tag: u32, segment: u32, offset: u32) -> Option<u32> {
         let there = |locator: &Locator| locator.segment == segment && locator.offset == offset;
-        self.table.find(spread(tag), |&at| there(&self.entries[at].1)).copied()
+        self.table.find(spread(tag), |at| there(&self.entries[at].1))
     }
 
     /// The tag of the key at this position.
@@ -145,27 +144,22 @@ impl<K: Key> Index<K> {
     pub(super) fn push(&mut self, tag: u32, key: K, at: u32, locator: Locator) {
         self.entries.push((key, locator));
         let (entries, hasher) = (&self.entries, &self.hasher);
-        self.table.insert_unique(spread(tag), at, |&at| hash(hasher, &entries[at].0));
+        self.table.insert(spread(tag), at, |at| hash(hasher, &entries[at].0));
     }
 
     /// Removes the entry at this position, which [`find`](Self::find) gave for `tag`.
     pub(super) fn remove(&mut self, tag: u32, at: u32) -> Removed<K> {
-        if let Ok(bucket) = self.table.find_entry(spread(tag), |&position| position == at) {
-            bucket.remove();
-        }
+        self.table.remove(spread(tag), at);
         let last = (self.entries.len() - 1) as u32;
         if at != last {
-            let moved = hash(&self.hasher, &self.entries[last].0);
-            if let Some(position) = self.table.find_mut(moved, |&position| position == last) {
-                *position = at;
-            }
+            self.table.replace(hash(&self.hasher, &self.entries[last].0), last, at);
         }
         let (key, _) = self.entries.swap_remove(at);
         // Giving back half of what is free, and only then, makes shrinking and growing again cost nothing
         // for each entry.
         if self.table.len() * 8 < self.table.capacity() {
             let (entries, hasher) = (&self.entries, &self.hasher);
-            self.table.shrink_to(self.table.len() * 2, |&at| hash(hasher, &entries[at].0));
+            self.table.shrink_to(self.table.len() * 2, |at| hash(hasher, &entries[at].0));
         }
         Removed { key, moved_to: (at != last).then_some(at) }
     }

@@ -1,7 +1,6 @@
 //! `Segments`: a mapping of keys to frames over append-only files.
 
 mod accept;
-mod ahead;
 mod behind;
 mod bound;
 mod cache;

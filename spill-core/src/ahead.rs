@@ -7,10 +7,10 @@ const LINE: usize = 64;
 /// How far it asks: what follows, the processor asks for itself.
 const FAR: usize = 4096;
 
-/// Asks for the first bytes of what is read soon. A value that is spilled was not used for long, and the checksum
-/// of the one before it takes about as long as fetching it.
+/// Asks the processor for the first 4 KiB of what is read soon, and returns at once. It is worth it where something else is
+/// done meanwhile, and what is asked for was not used for long.
 #[inline]
-pub(super) fn fetch(bytes: &[u8]) {
+pub fn fetch_ahead(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     for at in (0..bytes.len().min(FAR)).step_by(LINE) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -30,8 +30,8 @@ mod tests {
     fn any_bytes_may_be_asked_for() {
         let bytes = vec![7; 3 * FAR + 1];
         for len in [0, 1, LINE - 1, LINE, FAR - 1, FAR, FAR + 1, bytes.len()] {
-            fetch(&bytes[..len]);
-            fetch(&bytes[bytes.len() - len..]);
+            fetch_ahead(&bytes[..len]);
+            fetch_ahead(&bytes[bytes.len() - len..]);
         }
         assert_eq!(bytes, vec![7; 3 * FAR + 1], "it changes nothing");
     }

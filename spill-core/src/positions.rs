@@ -83,7 +83,7 @@ impl Line {
 /// use spill_core::Positions;
 ///
 /// let words = ["one", "two", "three"];
-/// let hash = |at: u32| words[at as usize].len() as u64 * 0x9e37_79b9_7f4a_7c15;
+/// let hash = |at: u32| (words[at as usize].len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
 /// let mut positions = Positions::new();
 /// for at in 0..3 {
 ///     positions.insert(hash(at), at, hash);

@@ -141,6 +141,14 @@ def test_compression_adapts_to_the_data(tmp_path, compressor):
         assert (buffer["even", 3] == np.arange(3, 50_003.0)).all()
 
 
+@pytest.mark.parametrize("word, bytes_on_disk", [("none", 400_000), ("lz4", 0)])
+def test_the_compressor_of_the_environment_is_taken_by_its_name(tmp_path, word, bytes_on_disk):
+    with config.set(config.collect_env({"DASK_OVERSPILL__COMPRESSOR": word})):
+        with SpillBuffer(str(tmp_path), target=0) as buffer:
+            buffer["zeros"] = np.zeros(50_000)
+            assert bytes_on_disk <= buffer.spilled_total.disk <= bytes_on_disk + 10_000
+
+
 def test_weights_are_those_of_dask(buffer, caplog):
     """B02: ``sizeof`` weighs, and one that fails counts a million bytes and is warned of."""
 

@@ -50,8 +50,10 @@ def max_spill() -> int | Literal[False]:
 
 def compressor() -> str:
     """``overspill.compressor``; unless set, what stands nearest to Dask's ``spill-compression``."""
-    ours = dask.config.get("overspill.compressor", None)
-    if ours is not None:
+    unset = object()
+    ours = dask.config.get("overspill.compressor", unset)
+    if ours is not unset:
+        # Dask makes a None of the word in an environment variable, and means no compression by it itself
         return str(ours or "none")
     theirs = memory("spill-compression", "auto")
     if not theirs:

@@ -161,6 +161,8 @@ pub(crate) fn check(compressor: &dyn Compressor, packed: Packed, blocks: &[Bytes
 /// Room for the lengths of lanes before a shuffled block, so that the block itself lies well.
 const LENGTHS: usize = FRAME_ALIGN;
 
+const _: () = assert!(Width::WIDEST * lanes::LENGTH <= LENGTHS);
+
 /// The memory in which one thread compresses blocks, one after another.
 pub(crate) struct Desk<'a> {
     pool: &'a Pool,
@@ -211,10 +213,11 @@ impl<'a> Desk<'a> {
         Ok(compressor.compress_checked(&shuffled[LENGTHS..], scratch)?.map(in_scratch))
     }
 
-    /// The bytes of a block: in the memory in which they were made where they fill it well, else in a copy.
+    /// The bytes of a block: in the memory in which they were made where they fill five sixths of what was asked for, else in
+    /// a copy.
     fn hand_out(&mut self, made: Made) -> Bytes {
         let place = if made.in_shuffled { &mut self.shuffled } else { &mut self.scratch };
-        let full = |memory: &mut PoolBuf| made.len() >= POOLED && made.len() >= memory.len() / 4 * 3;
+        let full = |memory: &mut PoolBuf| made.len() >= POOLED && made.len() >= memory.len() / 6 * 5;
         if let Some(memory) = place.take_if(full) {
             return memory.freeze().slice(made.bytes);
         }

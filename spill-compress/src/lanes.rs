@@ -21,7 +21,7 @@ const SHORTEST: usize = 64 << 10;
 const RUN: usize = 32 << 10;
 
 /// Bytes of a length.
-const LENGTH: usize = size_of::<u32>();
+pub(crate) const LENGTH: usize = size_of::<u32>();
 
 /// Whether a block of `len` bytes is stored lane by lane, where its frame is.
 pub(crate) fn are_apart(by_lanes: bool, len: usize) -> bool {
@@ -67,7 +67,7 @@ pub(crate) fn compress(
         end += stored;
     }
     let used = lengths_len(width) + end;
-    Ok((used < begin).then_some(used))
+    Ok((used < lanes.len()).then_some(used))
 }
 
 /// Whether `stored` can be a block of `len` bytes, told without decompressing it.

@@ -10,7 +10,7 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, ErrorCode, get_error_name, is_erro
 use crate::compressor::{Compressor, ZSTD, damaged, expected_len};
 use crate::sample;
 
-/// Contexts of either kind that wait to be used again, at most. A context takes about a megabyte at level 3
+/// Contexts of either kind that wait to be used again, at most, for all levels that share them. A context takes about a megabyte at level 3
 /// and tens of them at the highest levels; more threads than this at once make and free their own.
 const IDLE_CONTEXTS: usize = 8;
 
@@ -35,7 +35,7 @@ pub struct Zstd {
     contexts: Arc<Idle>,
 }
 
-/// Contexts that wait to be used again, for any level: most of their memory is the same for all.
+/// Contexts that wait to be used again, for any level: one that is large enough for the highest does for all.
 #[derive(Default)]
 struct Idle {
     compressors: Contexts<AtLevel>,
@@ -181,7 +181,7 @@ fn compress(
         set(&mut context)?;
         Ok(AtLevel(context, level))
     };
-    // A context that failed is dropped, not kept: it may be left inside a frame.
+    // A context that failed is dropped, not kept: it may be left inside a frame. One that found no room is, and begins anew.
     contexts.with(make, |AtLevel(context, at)| {
         if *at != level {
             set(context)?;
@@ -268,8 +268,17 @@ mod tests {
         assert_eq!(last_level(&zstd), Some(9));
         let text = b"words, words, words and so on; ".repeat(1000);
         assert!(sample::look(&text).bits < NOISE, "no second look");
+        let zstd = Zstd::new(9).unwrap();
+        assert_eq!(zstd.compress(&text, &mut []).unwrap(), None);
+        assert_eq!(
+            last_level(&zstd),
+            Some(9),
+            "a light one would have found no room either, and been the last"
+        );
         compressed(&zstd, &text).unwrap();
-        assert_eq!(last_level(&zstd), Some(9));
+        let zstd = Zstd::new(LIGHT).unwrap();
+        compressed(&zstd, &text).unwrap();
+        assert_eq!(last_level(&zstd), Some(LIGHT));
     }
 
     #[test]

@@ -114,6 +114,7 @@ mod sync;
 mod table;
 mod weight;
 
+#[doc(hidden)] // for spill-disk
 pub use ahead::fetch_ahead;
 #[cfg(feature = "tokio")]
 pub use asynchronous::{AsyncBuffer, AsyncMutableMapping, Blocking, Missing, Offload};
@@ -130,6 +131,7 @@ pub use key_codec::KeyCodec;
 pub use key_map::{EncodedKeys, KeyMap};
 pub use mapping::{Key, MappingExt, MutableMapping, Value};
 pub use pool::{FRAME_ALIGN, Pool, PoolBuf};
+#[doc(hidden)] // for spill-disk
 pub use positions::Positions;
 pub use sieve::Sieve;
 pub use size::{SpilledSize, Usage};

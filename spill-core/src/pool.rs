@@ -29,19 +29,38 @@ pub struct Pool(Arc<Shared>);
 struct Shared {
     idle: Mutex<Idle>,
     limit: u64,
+    /// What a buffer may have that is kept alone, beyond the limit.
+    longest: u64,
 }
 
 #[derive(Debug, Default)]
 struct Idle {
-    classes: Vec<Vec<Vec<u8>>>,
+    classes: Vec<OfClass>,
     bytes: u64,
+    /// Grows with each request that was served.
+    served: u64,
+}
+
+/// The idle buffers of a class.
+#[derive(Debug, Default)]
+struct OfClass {
+    buffers: Vec<Vec<u8>>,
+    /// The request that was served from it last.
+    served: u64,
 }
 
 impl Pool {
     /// A pool that keeps at most `limit` idle bytes; more are given back to malloc. 0 keeps none.
     #[must_use]
     pub fn new(limit: u64) -> Self {
-        Pool(Arc::new(Shared { idle: Mutex::default(), limit }))
+        Pool::with_longest(limit, limit)
+    }
+
+    /// The same, but a buffer that is longer than the limit, up to `longest` bytes, is kept where it is alone: to read long
+    /// values into fresh memory costs as much for a byte as short ones.
+    #[must_use]
+    pub fn with_longest(limit: u64, longest: u64) -> Self {
+        Pool(Arc::new(Shared { idle: Mutex::default(), limit, longest: longest.max(limit) }))
     }
 
     /// A buffer of `len` bytes for reading `offset` bytes of header and then aligned data: byte `offset` of
@@ -72,31 +91,55 @@ impl Default for Pool {
 impl Shared {
     fn reuse(&self, class: Class, need: usize) -> Option<Vec<u8>> {
         let mut idle = self.idle.lock();
-        let classes = idle.classes.get_mut(class.0..)?;
-        let (own, above) = classes.split_first_mut()?;
+        let Idle { classes, bytes, served } = &mut *idle;
+        let (own, above) = classes.get_mut(class.0..)?.split_first_mut()?;
         // of its own class some are too short; not all are looked at
-        let fits = own.iter().rev().take(Class::TRIES).position(|memory| memory.len() >= need);
-        let memory = match fits {
-            Some(back) => own.swap_remove(own.len() - 1 - back),
-            None => above.iter_mut().take(Class::ABOVE).find_map(Vec::pop)?,
+        let fits = own.buffers.iter().rev().take(Class::TRIES).position(|memory| memory.len() >= need);
+        let (from, memory) = if let Some(back) = fits {
+            let at = own.buffers.len() - 1 - back;
+            let memory = own.buffers.swap_remove(at);
+            (own, memory)
+        } else {
+            let mut above = above.iter_mut().take(Class::ABOVE);
+            above.find_map(|class| class.buffers.pop().map(|memory| (class, memory)))?
         };
-        idle.bytes -= memory.len() as u64;
+        *served += 1;
+        from.served = *served;
+        *bytes -= memory.len() as u64;
         Some(memory)
     }
 
     fn give_back(&self, memory: Vec<u8>) {
         let Some(class) = Class::of(memory.len()) else { return };
-        let mut idle = self.idle.lock();
-        let bytes = idle.bytes + memory.len() as u64;
-        if bytes > self.limit {
-            drop(idle);
+        let len = memory.len() as u64;
+        if len > self.longest {
             return;
         }
-        idle.bytes = bytes;
+        let mut gone = Vec::new();
+        let mut idle = self.idle.lock();
         if idle.classes.len() <= class.0 {
-            idle.classes.resize_with(class.0 + 1, Vec::new);
+            idle.classes.resize_with(class.0 + 1, OfClass::default);
         }
-        idle.classes[class.0].push(memory);
+        let most = self.limit.max(len);
+        if idle.bytes + len > most {
+            // what there is one of already need not be kept; else what was asked for longest ago goes
+            if !idle.classes[class.0].buffers.is_empty() {
+                drop(idle);
+                return;
+            }
+            let Idle { classes, bytes, .. } = &mut *idle;
+            while *bytes + len > most {
+                let stocked = classes.iter_mut().filter(|class| !class.buffers.is_empty());
+                let Some(oldest) = stocked.min_by_key(|class| class.served) else { break };
+                let Some(other) = oldest.buffers.pop() else { break };
+                *bytes -= other.len() as u64;
+                gone.push(other);
+            }
+        }
+        idle.bytes += len;
+        idle.classes[class.0].buffers.push(memory);
+        drop(idle);
+        drop(gone);
     }
 }
 
@@ -214,6 +257,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_asked_for_any_more_makes_room() {
+        let pool = Pool::new(100_000);
+        drop((0..10).map(|_| pool.take(9_800, 0)).collect::<Vec<_>>());
+        let full = pool.idle_bytes();
+        for _ in 0..3 {
+            drop(pool.take(50_000, 0));
+            assert!(pool.idle_bytes() <= 100_000);
+        }
+        let kept = pool.idle_bytes();
+        assert_ne!(kept, full);
+        let again = pool.take(50_000, 0);
+        assert_eq!(pool.idle_bytes() + again.memory.len() as u64, kept, "it was kept");
+    }
+
+    #[test]
+    fn a_long_buffer_is_kept_alone() {
+        let pool = Pool::with_longest(100_000, 1_000_000);
+        drop(pool.take(10_000, 0));
+        drop([pool.take(500_000, 0), pool.take(500_000, 0)]);
+        assert!((500_000..510_000).contains(&pool.idle_bytes()), "{}", pool.idle_bytes());
+        drop(pool.take(2_000_000, 0));
+        assert!(pool.idle_bytes() < 510_000, "too long");
+        drop(pool.take(10_000, 0));
+        assert!(pool.idle_bytes() < 100_000, "it goes for what is asked for");
+    }
+
+    #[test]
     fn idle_bytes_are_bounded() {
         let pool = Pool::new(100_000);
         let many: Vec<_> = (0..50).map(|_| pool.take(10_000, 0)).collect();
@@ -237,7 +307,9 @@ mod tests {
         let pool = Pool::new(u64::MAX);
         drop(lens().map(|len| pool.take(len, 0)).collect::<Vec<_>>());
         for len in lens() {
+            let idle = pool.idle_bytes();
             let again = pool.take(len, 32);
+            assert!(pool.idle_bytes() < idle, "{len} bytes found nothing idle");
             let (need, got) = (rounded(len + 2 * FRAME_ALIGN), again.memory.len());
             assert!(got >= need && got - need <= need * 3 / 16 + 1, "{need} got {got}");
         }

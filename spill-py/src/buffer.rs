@@ -19,7 +19,8 @@ use crate::open::{Calls, Open, figures};
 use crate::store;
 use crate::value::{Value, address};
 
-/// What the pool of buffers may keep idle, in bytes; a 64th of the target at most, since it comes on top of it.
+/// What the pool of buffers may keep idle, in bytes; a 16th of the target at most, since it comes on top of it, or one
+/// buffer of an eighth.
 const POOL: u64 = 256 << 20;
 
 /// The native half of `SpillBuffer`. Made empty; `_open` gives it its settings.
@@ -83,7 +84,7 @@ impl NativeBuffer {
         let names = Arc::new(Names::default());
         let settings = store::Settings { directories, compressor, max_spill, object_store, target };
         let (buffer, uploads) = py.detach(|| {
-            let pool = Pool::new(POOL.min(target / 64));
+            let pool = Pool::with_longest(POOL.min(target / 16), POOL.min(target / 8));
             let (store, level) = store::open(&settings, &pool)?;
             let uploads = level.as_ref().map_or(0, |level| level.uploads);
             let objects = Arc::new(Objects::new(store, level, hooks, Arc::clone(&names), pool));

@@ -107,7 +107,7 @@ impl Open {
     }
 
     /// Reads a value that is not in fast memory. Where the caller spills, a large one has its room made before, so that
-    /// memory never holds it beside what it drives out. To ask for its size costs as much as reading a small one, so it is
+    /// memory seldom holds it beside what it drives out. To ask for its size costs as much as reading a small one, so it is
     /// not asked for where the one before was small.
     pub(crate) fn read(&self, id: Id) -> spill_core::Result<Option<Value>> {
         if !self.behind && self.last_read.load(Relaxed) >= LARGE {

@@ -16,10 +16,10 @@ const SURELY_NANOS: f64 = 0.025;
 /// The share of the time that goes to trying other settings than the best, and the share of the first frame's time
 /// that may go to it at once.
 const BUDGET: f64 = 1.0 / 64.0;
-
-/// The same where frames are best stored as they are.
-const BUDGET_OF_PLAIN: f64 = 1.0 / 128.0;
 const AT_FIRST: f64 = 1.0 / 4.0;
+
+/// As [`BUDGET`], where frames are best stored as they are.
+const BUDGET_OF_PLAIN: f64 = 1.0 / 128.0;
 
 /// A trial on a whole frame takes at least this share of what the frame costs out of the budget, also one that promises
 /// to pay.

@@ -32,7 +32,7 @@ impl Width {
     pub const ALL: [Width; 5] = [Width::One, Width::Two, Width::Four, Width::Eight, Width::Sixteen];
 
     /// Bytes of the widest items.
-    const WIDEST: usize = 16;
+    pub(crate) const WIDEST: usize = 16;
 
     /// The width of `bytes` bytes.
     ///

@@ -16,7 +16,7 @@ use crate::samples::{noise, ramp, random, sensor};
 /// What readers allow, in bytes: less than many of the values take, so that the bound is met often.
 const BOUND: u64 = 72 << 10;
 
-/// A block's scratch and the buffer to shuffle in, beside the value itself; pool buffers waste an eighth.
+/// A block's scratch and the buffer to shuffle in, beside the value itself; pool buffers may be longer by three sixteenths.
 const SCRATCH: u64 = 2 << 20;
 
 const SETTINGS: [&str; 7] =

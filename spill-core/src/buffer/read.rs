@@ -35,7 +35,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         reading: Reading,
     ) -> Result<Option<V>> {
         if reading == Reading::Use {
-            state.table.fetch_oldest(); // which makes room for it, most often
+            state.table.fetch_oldest(); // most often it is evicted to make room
         }
         loop {
             if state.closed {

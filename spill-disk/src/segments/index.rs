@@ -2,7 +2,7 @@
 //!
 //! A hash table of 32-bit positions into a dense slab of keys and locators. Removing moves the last entry
 //! into the gap, so there is neither a list of free places nor an empty variant of a key. A value costs 24
-//! bytes for its locator and 6 to 12 for its [`Positions`], 18 at most while they grow.
+//! bytes for its locator and 6 to 12 for its [`Positions`], 18 while they grow; up to 51 once most were removed.
 //!
 //! The table hashes keys to 32 bits, their *tags*. A record's header carries its tag, so that compaction finds
 //! the entry of a record without knowing its key. Keys that share a tag cost a comparison more.

@@ -16,6 +16,7 @@ mod metadata;
 mod msrv;
 mod parity;
 mod python;
+mod room;
 mod sanitize;
 mod shell;
 mod steps;

@@ -3,10 +3,11 @@
 use crate::parity;
 use crate::shell::{self, Failure, Line, Result};
 use crate::steps::{self, Context, Extent, Step};
-use crate::{browser, dependencies, features, install, links, msrv, python, sanitize, tree};
+use crate::{browser, dependencies, features, install, links, msrv, python, room, sanitize, tree};
 
 /// In order: what fails fast, and what others build upon, comes first.
 const STEPS: &[Step] = &[
+    Step { name: "room", proves: "the disk has room for what is built", quick: true, run: |_| room::run() },
     Step { name: "format", proves: "rustfmt would change nothing", quick: true, run: format },
     Step { name: "parity", proves: "numbered behaviours and tests agree", quick: true, run: run_parity },
     Step { name: "links", proves: "pages link to files that exist", quick: true, run: links::run },

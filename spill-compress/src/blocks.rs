@@ -103,20 +103,14 @@ impl Workshop<'_> {
                     part.copy_from_slice(stored);
                 } else if packed.width == Width::One {
                     compressor.decompress(stored, part)?;
+                } else if lanes::are_apart(packed.by_lanes, part.len()) {
+                    let len = lanes::buffer_len(compressor, packed.width, stored, part.len())?;
+                    let buffer = room(buffer, self.pool, len);
+                    lanes::decompress(compressor, packed.width, stored, buffer, part)?;
                 } else {
-                    let apart = lanes::are_apart(packed.by_lanes, part.len());
-                    let len = if apart {
-                        lanes::buffer_len(compressor, packed.width, stored, part.len())?
-                    } else {
-                        part.len()
-                    };
-                    let shuffled = room(buffer, self.pool, len);
-                    if apart {
-                        lanes::decompress(compressor, packed.width, stored, shuffled, part)?;
-                    } else {
-                        compressor.decompress(stored, shuffled)?;
-                        shuffle::unshuffle(packed.width, &shuffle::lanes(packed.width, shuffled), part);
-                    }
+                    let shuffled = room(buffer, self.pool, part.len());
+                    compressor.decompress(stored, shuffled)?;
+                    shuffle::unshuffle(packed.width, &shuffle::lanes(packed.width, shuffled), part);
                 }
                 Ok(())
             },

@@ -193,11 +193,15 @@ mod tests {
 
     use super::*;
     use crate::lz4::Lz4;
-    use crate::sample::noise;
+    use crate::sample::noise_bytes;
 
     /// Items of four bytes: one that does not change, one that changes seldom, and two of noise.
     fn numbers(len: usize) -> Vec<u8> {
-        noise().take(len).enumerate().map(|(n, noise)| [7, (n / 4000) as u8, noise, noise][n % 4]).collect()
+        noise_bytes()
+            .take(len)
+            .enumerate()
+            .map(|(n, noise)| [7, (n / 4000) as u8, noise, noise][n % 4])
+            .collect()
     }
 
     fn stored(width: Width, block: &[u8]) -> Option<Vec<u8>> {
@@ -248,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_block_in_which_no_lane_shrinks_is_none() {
-        let block: Vec<u8> = noise().take(200_000).collect();
+        let block: Vec<u8> = noise_bytes().take(200_000).collect();
         for width in Width::ALL.into_iter().skip(1) {
             assert_eq!(stored(width, &block), None, "{width:?}");
         }
@@ -300,7 +304,7 @@ mod tests {
             let width = Width::ALL[width];
             let len = 70_000;
             let block: Vec<u8> =
-                noise().take(len).enumerate().map(|(n, noise)| if n % 16 == 0 { noise } else { (n / 5000) as u8 }).collect();
+                noise_bytes().take(len).enumerate().map(|(n, noise)| if n % 16 == 0 { noise } else { (n / 5000) as u8 }).collect();
             let mut stored = stored(width, &block).unwrap();
             for (at, byte) in damage {
                 let most = if in_lengths { lengths_len(width) + 4 } else { stored.len() };

@@ -83,29 +83,27 @@ pub(crate) fn look(frame: &[u8]) -> Sample {
     Sample { width, bits: bits.clamp(0.0, 8.0) }
 }
 
-/// Bytes that do not repeat, the same in every run.
-#[cfg(all(test, any(feature = "lz4", feature = "zstd")))]
-pub(crate) fn noise() -> impl Iterator<Item = u8> {
-    let mut state = 1_u64;
+/// Numbers that do not repeat, the same in every run.
+#[cfg(test)]
+fn noise(seed: u64) -> impl Iterator<Item = u64> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
     std::iter::repeat_with(move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D)
     })
+}
+
+/// Bytes that do not repeat.
+#[cfg(all(test, any(feature = "lz4", feature = "zstd")))]
+pub(crate) fn noise_bytes() -> impl Iterator<Item = u8> {
+    noise(1).map(|n| (n >> 56) as u8)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn noise(seed: u64) -> impl Iterator<Item = u64> {
-        let mut state = seed.wrapping_mul(2).wrapping_add(1);
-        std::iter::repeat_with(move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.wrapping_mul(0x2545_F491_4F6C_DD1D)
-        })
-    }
 
     #[test]
     fn the_width_of_numbers_is_found() {

@@ -10,8 +10,8 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, ErrorCode, get_error_name, is_erro
 use crate::compressor::{Compressor, ZSTD, damaged, expected_len};
 use crate::sample;
 
-/// Contexts of either kind that wait to be used again, at most, for all levels that share them. A context takes about a megabyte at level 3
-/// and tens of them at the highest levels; more threads than this at once make and free their own.
+/// Contexts of either kind that wait to be used again, at most, for all levels that share them. A context takes about a
+/// megabyte at level 3 and tens of them at the highest levels; more threads than this at once make and free their own.
 const IDLE_CONTEXTS: usize = 8;
 
 /// From this level on, in a block whose bytes look random (so many bits each), level 1 looks first, in a third of the time
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn heavy_levels_leave_noise_to_a_light_one_unless_it_repeats() {
-        let mut noise: Vec<u8> = sample::noise().take(100_000).collect();
+        let mut noise: Vec<u8> = sample::noise_bytes().take(100_000).collect();
         let last_level =
             |zstd: &Zstd| zstd.contexts.compressors.0.lock().last().map(|AtLevel(_, level)| *level);
         let zstd = Zstd::new(9).unwrap();

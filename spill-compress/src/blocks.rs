@@ -25,6 +25,8 @@ pub(crate) struct Workshop<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) threads: &'a Threads,
+    /// The most bytes of a block, whatever the compressor likes.
+    pub(crate) longest_block: usize,
 }
 
 /// A frame made smaller.
@@ -56,7 +58,7 @@ impl Workshop<'_> {
             compressor: compressor.id(),
             width,
             by_lanes: width != Width::One && compressor.by_lanes(),
-            block: Packed::block_of(compressor.block_len()),
+            block: Packed::block_of(compressor.block_len().min(self.longest_block)),
         };
         let len = packed.block_len() as usize;
         let count = frame.len().div_ceil(len);
@@ -160,8 +162,10 @@ const _: () = assert!(Width::WIDEST * lanes::LENGTH <= LENGTHS);
 /// The memory in which one thread compresses blocks, one after another.
 pub(crate) struct Desk<'a> {
     pool: &'a Pool,
-    shuffled: Option<PoolBuf>,
+    // It goes first, so that the pool hands out again for shuffling what was shuffled into: of scratch memory mostly the
+    // first bytes are ever touched.
     scratch: Option<PoolBuf>,
+    shuffled: Option<PoolBuf>,
 }
 
 /// Where on a [`Desk`] a compressed block lies, until the next one is compressed.
@@ -179,7 +183,7 @@ impl Made {
 
 impl<'a> Desk<'a> {
     pub(crate) fn new(pool: &'a Pool) -> Self {
-        Desk { pool, shuffled: None, scratch: None }
+        Desk { pool, scratch: None, shuffled: None }
     }
 
     /// Compresses `block`; `None` when it does not take fewer bytes then.

@@ -37,6 +37,7 @@ pub struct Compress<M> {
     pool: Pool,
     clock: Arc<dyn Clock>,
     threads: Threads,
+    longest_block: usize,
     max_value_bytes: u64,
     compress: Meter,
     decompress: Meter,
@@ -54,6 +55,7 @@ impl<M> Compress<M> {
             pool: Pool::default(),
             clock: Arc::new(SystemClock::new()),
             threads: Threads::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            longest_block: usize::MAX,
             max_value_bytes: DEFAULT_MAX_VALUE_BYTES,
             compress: Meter::default(),
             decompress: Meter::default(),
@@ -87,6 +89,14 @@ impl<M> Compress<M> {
         self
     }
 
+    /// Cuts frames into blocks of at most `bytes` bytes, whatever length the compressor likes best, for less scratch memory
+    /// and larger records. Rounded down to a power of two; 4 KiB at least.
+    #[must_use]
+    pub fn with_longest_block(mut self, bytes: usize) -> Self {
+        self.longest_block = bytes;
+        self
+    }
+
     /// Refuses values of more than `bytes` bytes before compression, on the way in and on the way out: damaged
     /// storage can never make a read take more memory than this. [`DEFAULT_MAX_VALUE_BYTES`] unless set.
     #[must_use]
@@ -111,7 +121,12 @@ impl<M> Compress<M> {
     }
 
     fn workshop(&self) -> Workshop<'_> {
-        Workshop { pool: &self.pool, clock: &*self.clock, threads: &self.threads }
+        Workshop {
+            pool: &self.pool,
+            clock: &*self.clock,
+            threads: &self.threads,
+            longest_block: self.longest_block,
+        }
     }
 
     fn compress(&self, value: &Frames) -> Result<Frames> {

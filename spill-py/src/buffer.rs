@@ -109,7 +109,7 @@ impl NativeBuffer {
             target: AtomicU64::new(target),
             uploads,
             behind: writers > 0,
-            last_read: AtomicU64::new(0),
+            last_weight: AtomicU64::new(0),
             memory_reads: AtomicU64::new(0),
             memory_read_bytes: AtomicU64::new(0),
             forgets,
@@ -152,6 +152,7 @@ impl NativeBuffer {
             _ => open.hooks.weigh.bind(py).call1((value,)).and_then(|weight| weight.extract()),
         };
         let weight = weighed.inspect_err(|_| open.names.give_up(py, id))?;
+        open.last_weight.store(weight, Relaxed);
         // where threads spill, nobody waits for how that ends
         let heavy = !open.behind && weight > open.fast_target();
         if heavy {

@@ -29,8 +29,8 @@ pub(crate) struct Open {
     pub(crate) uploads: u64,
     /// Whether threads of the buffer spill.
     pub(crate) behind: bool,
-    /// What the value weighed that was read last from slow memory, in bytes.
-    pub(crate) last_read: AtomicU64,
+    /// What the value weighed that was set or read from slow memory last, in bytes.
+    pub(crate) last_weight: AtomicU64,
     pub(crate) memory_reads: AtomicU64,
     pub(crate) memory_read_bytes: AtomicU64,
     /// Unpicklable values that are heavier than the target are forgotten, as Dask does.
@@ -110,7 +110,7 @@ impl Open {
     /// memory seldom holds it beside what it drives out. To ask for its size costs as much as reading a small one, so it is
     /// not asked for where the one before was small.
     pub(crate) fn read(&self, id: Id) -> spill_core::Result<Option<Value>> {
-        if !self.behind && self.last_read.load(Relaxed) >= LARGE {
+        if !self.behind && self.last_weight.load(Relaxed) >= LARGE {
             let (weight, target) =
                 (self.buffer.stored_size(&id).map_or(0, |size| size.memory), self.fast_target());
             // a heavier one drives nothing out
@@ -119,7 +119,7 @@ impl Open {
             }
         }
         let value = self.buffer.get(&id)?;
-        self.last_read.store(value.as_ref().map_or(0, Value::weight), Relaxed);
+        self.last_weight.store(value.as_ref().map_or(0, Value::weight), Relaxed);
         Ok(value)
     }
 

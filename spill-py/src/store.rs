@@ -12,9 +12,16 @@ use spill_disk::{Segments, SegmentsConfig, Workspace};
 use crate::error::{MAX_SPILL, raised};
 use crate::names::Id;
 
-/// Bytes that may wait in memory to be written together. They come on top of the target, and more of them gain nothing
-/// beside what the interpreter takes.
-const STAGE: u64 = 512 << 10;
+/// What storage takes comes on top of the target, so it is a share of it. Bytes that may wait in memory to be written
+/// together: more of them gain nothing beside what the interpreter takes.
+fn stage_bytes(target: u64) -> u64 {
+    (target / 1024).clamp(64 << 10, 512 << 10)
+}
+
+/// The most bytes of a value that are compressed at once.
+fn longest_block(target: u64) -> usize {
+    usize::try_from(target / 256).unwrap_or(usize::MAX).max(64 << 10)
+}
 
 /// Storage of frames, whatever it is made of.
 pub(crate) type Store = Arc<dyn MutableMapping<Id, Frames>>;
@@ -62,7 +69,6 @@ pub(crate) struct Settings {
     /// The URL of where values go that the disk has no room for.
     pub(crate) object_store: Option<String>,
     /// What values may weigh in memory above.
-    #[cfg_attr(not(feature = "object"), expect(dead_code, reason = "uploads take a share of it"))]
     pub(crate) target: u64,
 }
 
@@ -78,15 +84,20 @@ fn build(settings: &Settings, pool: &Pool) -> Result<(Store, Option<ObjectLevel>
             [] => vec![Workspace::open(None)?],
             directories => Workspace::open_all(directories)?,
         };
-        Ok(SegmentsConfig::across(workspaces).stage_bytes(STAGE).pool(pool.clone()))
+        Ok(SegmentsConfig::across(workspaces).stage_bytes(stage_bytes(settings.target)).pool(pool.clone()))
     };
     if let Some(url) = &settings.object_store {
         let (below, level) = over_objects(url, settings, files, pool)?;
-        return Ok((Arc::new(Compress::new(compression, below).with_pool(pool.clone())), Some(level)));
+        return Ok((Arc::new(compress(compression, below, settings, pool)), Some(level)));
     }
     let segments = Segments::open(files()?)?;
     let capped = Capped { inner: segments, limit: settings.max_spill, setting: MAX_SPILL };
-    Ok((Arc::new(Compress::new(compression, capped).with_pool(pool.clone())), None))
+    Ok((Arc::new(compress(compression, capped, settings, pool)), None))
+}
+
+fn compress<M>(compression: Compression, inner: M, settings: &Settings, pool: &Pool) -> Compress<M> {
+    let layer = Compress::new(compression, inner).with_pool(pool.clone());
+    layer.with_longest_block(longest_block(settings.target))
 }
 
 #[cfg(feature = "object")]

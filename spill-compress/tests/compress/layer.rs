@@ -143,6 +143,22 @@ fn compressed_bytes_do_not_keep_the_scratch_memory_alive() {
 }
 
 #[test]
+fn blocks_are_no_longer_than_asked_for() {
+    let value = Frames::from(Bytes::from(vec![5; 1 << 20]));
+    for (longest, blocks) in [(usize::MAX, 1), (1 << 20, 1), (300_000, 4), (0, 256)] {
+        let pool = Pool::new(1 << 30);
+        let mapping = Compress::new(Lz4, Memory::default()).with_pool(pool.clone());
+        let mapping = mapping.with_threads(1).with_longest_block(longest);
+        mapping.insert(1, value.clone()).unwrap();
+        let stored = mapping.inner().get(&1).unwrap().unwrap();
+        assert_eq!(stored.iter().count(), 1 + blocks, "a header and the blocks");
+        let most = 2 * (1 << 20) / blocks as u64;
+        assert!((1..=most).contains(&pool.idle_bytes()), "{longest}: {}", pool.idle_bytes());
+        assert_eq!(mapping.get(&1).unwrap().unwrap(), value);
+    }
+}
+
+#[test]
 fn frames_read_back_lie_in_pool_memory_and_are_aligned() {
     let pool = Pool::new(1 << 30);
     for compressor in [Arc::new(Lz4) as Arc<dyn Compressor>, Arc::new(Zstd::default())] {

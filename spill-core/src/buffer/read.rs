@@ -65,6 +65,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 Spot::Idle(i) => i,
             };
             let source = state.begin_read(i);
+            state.table.fetch_behind_oldest();
             drop(state);
             if let Some(value) = self.read_back(i, key, source, reading)? {
                 return Ok(Some(value));

@@ -151,9 +151,14 @@ impl<K: Key, T> Table<K, T> {
         }
     }
 
-    /// Asks the processor for what it takes to remove the least recently used, while something else is done.
+    /// Asks the processor for the place of the least recently used, while something else is done.
     pub(crate) fn fetch_oldest(&self) {
         self.places.fetch_oldest();
+    }
+
+    /// The same for what else it takes to remove that; some time after [`fetch_oldest`](Self::fetch_oldest).
+    pub(crate) fn fetch_behind_oldest(&self) {
+        self.places.fetch_behind_oldest();
     }
 
     /// The deferred slots whose retry is not due, the first due first.

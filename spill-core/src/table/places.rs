@@ -12,7 +12,8 @@ use std::ops::{Index, IndexMut};
 
 use hashbrown::DefaultHashBuilder;
 
-use crate::{Key, Positions};
+use crate::ahead::fetch_behind;
+use crate::{Key, Positions, fetch_ahead};
 
 /// Where a slot stands in the order of eviction. Slots in flight or without a value stand nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,10 +179,19 @@ impl<K: Key, T> Places<K, T> {
         (oldest != RING).then_some(oldest)
     }
 
-    /// Asks the processor for what it takes to remove the least recently used.
+    /// Asks the processor for the place of the least recently used.
     pub(super) fn fetch_oldest(&self) {
+        if let Some(place) = self.oldest().and_then(|i| self.places.get(i as usize)) {
+            fetch_ahead(place);
+        }
+    }
+
+    /// Asks the processor for what it takes to remove the least recently used, once its place is at hand.
+    pub(super) fn fetch_behind_oldest(&self) {
         if let Some(i) = self.oldest() {
-            self.index.fetch_ahead(self.hasher.hash_one(&taken(&self.places, i).key));
+            let entry = taken(&self.places, i);
+            fetch_behind(&entry.item);
+            self.index.fetch_ahead(self.hasher.hash_one(&entry.key));
         }
     }
 

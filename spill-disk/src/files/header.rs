@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 0..8 | `overfile` |
 //! | 8..12 | checksum: CRC-32 (the polynomial of zlib) of the head from byte 12 to the end of the key |
-//! | 12..16 | version of this format: 1 |
+//! | 12..16 | version of this format: 2 |
 //! | 16..24 | generation |
 //! | 24..32 | the weight that the value had in memory, in bytes |
 //! | 32..36 | the length of the record in units of 8 bytes |
@@ -23,7 +23,6 @@ use std::io;
 
 use crate::io::File;
 use crate::segments::format::Shape;
-use crate::segments::writer::Owner;
 
 /// Bytes before the key.
 const FIXED: usize = 48;
@@ -35,7 +34,7 @@ pub(super) const LONGEST_KEY: usize = 16 << 20;
 const FIRST_READ: usize = 512;
 
 const MAGIC: [u8; 8] = *b"overfile";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What the head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +45,13 @@ pub(crate) struct Head {
     pub(crate) units: u32,
     /// Of the record.
     pub(crate) checksum: u32,
+}
+
+/// Whose a record is: it is written in its header, so that it is taken for nobody else's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    pub(crate) segment: u32,
+    pub(crate) tag: u32,
 }
 
 /// Whose the record of a file of this generation is.

@@ -24,7 +24,7 @@ use crate::Workspace;
 use crate::failure::{self, caught};
 use crate::io::{Io, Lock, read_exact_at};
 use crate::segments::file::Level;
-use crate::segments::format::{HEADER, Identity, Shape, decode};
+use crate::segments::format::{HEADER, Identity, Payload, Shape, decode};
 use crate::segments::stage::Staged;
 use crate::segments::writer;
 
@@ -150,18 +150,19 @@ impl<K: KeyCodec> Files<K> {
     }
 
     /// Writes a value into a file of its own, under a name that no other value ever had.
-    fn write(&self, hold: &Hold<'_, K>, bytes: &[u8], record: &Staged) -> Result<Located> {
+    fn write(&self, hold: &Hold<'_, K>, bytes: &[u8], frames: Frames, shape: Shape) -> Result<Located> {
         let start = self.clock.now();
         let generation = self.next.fetch_add(1, Relaxed);
         let (part, path) = (self.directory.join(name::of_part(generation)), self.path(bytes, generation));
-        let weight = record.frames.weight();
+        let (weight, owner) = (frames.weight(), header::owner(generation));
+        let record = Staged { payload: Payload::of(frames, shape, owner.tag), level: Level::Fresh };
         let length = header::length(bytes.len());
         let written = caught("writing a file", || {
             let file = self.io.create(&part).map_err(|source| ("create", &part, source))?;
             let head = |checksum, out: &mut [u8]| {
-                Head::new(generation, weight, record.shape, checksum).write(bytes, out);
+                Head::new(generation, weight, shape, checksum).write(bytes, out);
             };
-            writer::write_behind_head(&*file, header::owner(generation), length, head, record)
+            writer::write_behind_head(&*file, owner.segment, length, head, &record)
                 .map_err(|source| ("write", &part, source))
                 .and_then(|checksum| match self.io.rename(&part, &path) {
                     Ok(()) => Ok(checksum),
@@ -171,7 +172,7 @@ impl<K: KeyCodec> Files<K> {
         let error = match written {
             Ok(Ok(checksum)) => {
                 let located =
-                    Located { generation, weight, head: length as u32, units: record.shape.units, checksum };
+                    Located { generation, weight, head: length as u32, units: shape.units, checksum };
                 self.write.add(1, located.length(), self.clock.now().saturating_sub(start));
                 return Ok(located);
             }
@@ -182,7 +183,7 @@ impl<K: KeyCodec> Files<K> {
             }
         };
         // It is under one of the names or under none: a failed call may have been done.
-        let length = length as u64 + record.shape.length();
+        let length = length as u64 + shape.length();
         self.discard(hold.key, [part, path].into_iter().map(|path| Stray { path, length }).collect());
         Err(error)
     }
@@ -322,11 +323,10 @@ impl<K: KeyCodec> MutableMapping<K, Frames> for Files<K> {
             }
             .into());
         }
-        let record = Staged { frames: value, shape, tag: 0, level: Level::Fresh };
-        let located = self.write(&hold, &bytes, &record)?;
+        let located = self.write(&hold, &bytes, value, shape)?;
         let owned = key.clone();
         let (replaced, unused) = self.state.lock().store(owned, located);
-        drop((record, unused));
+        drop(unused);
         let stray =
             replaced.map(|old| Stray { path: self.path(&bytes, old.generation), length: old.length() });
         if let Some(error) = self.discard(&key, stray.into_iter().collect()) {

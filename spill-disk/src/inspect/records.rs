@@ -5,7 +5,7 @@ use std::io;
 use spill_core::{Frames, Pool};
 
 use crate::io::{File, read_exact_at};
-use crate::segments::format::{HEADER, Header, Identity, UNIT, decode};
+use crate::segments::format::{HEADER, Header, Identity, SUMMED, UNIT, decode, mark};
 
 /// Bytes that are read at once.
 const WINDOW: usize = 1 << 20;
@@ -118,7 +118,7 @@ impl<'a> Records<'a> {
             return Ok(None);
         }
         let mut hasher = crc32fast::Hasher::new();
-        let mut done = 4;
+        let mut done = SUMMED as u64;
         while done < length {
             let step = (length - done).min(WINDOW as u64);
             let bytes = self.bytes(at + done, step as usize)?;
@@ -128,7 +128,7 @@ impl<'a> Records<'a> {
             hasher.update(bytes);
             done += step;
         }
-        if hasher.finalize() != header.checksum {
+        if hasher.finalize() ^ mark(header.segment) != header.checksum {
             return Ok(None);
         }
         let Header { checksum, tag, segment, frames, body, weight } = header;

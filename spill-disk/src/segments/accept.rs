@@ -9,7 +9,7 @@ use spill_core::{Error, ErrorKind, Frames, Key, Result};
 use super::closed;
 use super::file::{Level, Reservation};
 use super::files::QUOTA;
-use super::format::Shape;
+use super::format::{Payload, Shape};
 use super::index::Locator;
 use super::stage::{Room, Staged};
 use super::state::{State, Written};
@@ -22,29 +22,64 @@ use crate::failure;
 /// beside the copy, and staging them would only hold their memory longer.
 const WRITTEN_THROUGH: u64 = 256 << 10;
 
-impl<K: Key> Store<K> {
-    fn is_written_through(&self, state: &State<K>, shape: Shape) -> bool {
-        shape.length() >= WRITTEN_THROUGH || !state.stage.can_hold(Staged::charge(shape))
+/// A value that is to be stored.
+pub(super) enum Offer {
+    Short(Payload),
+    /// Written through, and read for its checksum right before, so that the write finds it in the processor's cache.
+    Long(Frames, Shape, u32),
+}
+
+impl Offer {
+    fn tag(&self) -> u32 {
+        match self {
+            Offer::Short(payload) => payload.tag,
+            Offer::Long(_, _, tag) => *tag,
+        }
     }
 
-    /// Accepts one value. Gives the lock up while it writes or waits.
-    pub(super) fn accept(&self, state: &mut MutexGuard<'_, State<K>>, key: K, frames: Frames) -> Result<()> {
+    fn payload(self) -> Payload {
+        match self {
+            Offer::Short(payload) => payload,
+            Offer::Long(frames, shape, tag) => Payload::of(frames, shape, tag),
+        }
+    }
+}
+
+impl<K: Key> Store<K> {
+    /// What is done for a value before the lock is taken: the checksum of one that is staged is the caller's work, since
+    /// the thread that writes has more to do.
+    ///
+    /// # Errors
+    /// When no record can be as long as it.
+    pub(super) fn offer(&self, key: &K, frames: Frames) -> Result<Offer> {
         let shape = Shape::of(&frames)?;
         if shape.length() > self.files.longest() {
             let (what, limit) =
                 (format!("a record in {}", self.files.path().display()), self.files.longest());
             return Err(ErrorKind::TooLarge { what, size: shape.length(), limit, setting: QUOTA }.into());
         }
-        let tag = self.tag(&key);
-        if self.is_written_through(state, shape) {
-            let level = state.level_of(tag, &key);
-            let record = Staged { frames, shape, tag, level };
-            let written =
-                self.with_room(state, |state| self.unlocked(state, || self.write_range(&record)))?;
-            return self.unlocked(state, || self.store_written(key, &record, written));
-        }
-        self.make_room(state, Staged::charge(shape))?;
-        let leftover = state.stage(tag, key, frames, shape)?;
+        let tag = self.tag(key);
+        Ok(if shape.length() >= WRITTEN_THROUGH {
+            Offer::Long(frames, shape, tag)
+        } else {
+            Offer::Short(Payload::of(frames, shape, tag))
+        })
+    }
+
+    /// Accepts one value. Gives the lock up while it writes or waits.
+    pub(super) fn accept(&self, state: &mut MutexGuard<'_, State<K>>, key: K, offer: Offer) -> Result<()> {
+        let payload = match offer {
+            Offer::Short(payload) if state.stage.can_hold(Staged::charge(payload.shape)) => payload,
+            through => {
+                let level = state.level_of(through.tag(), &key);
+                let record = self.unlocked(state, || Staged { payload: through.payload(), level });
+                let written =
+                    self.with_room(state, |state| self.unlocked(state, || self.write_range(&record)))?;
+                return self.unlocked(state, || self.store_written(key, &record, written));
+            }
+        };
+        self.make_room(state, Staged::charge(payload.shape))?;
+        let leftover = state.stage(key, payload)?;
         if leftover.is_some() {
             self.unlocked(state, || drop(leftover));
         }
@@ -178,13 +213,11 @@ impl<K: Key> Store<K> {
                 places.push(place);
             }
             while let Some(rest) = these.get(went.len()..).filter(|rest| !rest.is_empty()) {
-                let run = self.reserve(level, rest.iter().map(|staged| staged.shape.length()))?;
+                let run = self.reserve(level, rest.iter().map(|staged| staged.payload.shape.length()))?;
                 let rest = &rest[..run.records];
-                self.written_or_sealed(&run, || {
-                    writer::write_records(&run.file, run.offset, rest, &mut scratch, &mut went)
-                })?;
+                self.written_or_sealed(&run, || writer::write_records(&run, rest, &mut scratch, &mut went))?;
                 runs.push(run.run());
-                bytes += run.bytes;
+                bytes += run.bytes - run.padding;
             }
             for (place, went) in places.iter().zip(&went) {
                 written[*place] = *went;
@@ -197,7 +230,7 @@ impl<K: Key> Store<K> {
     /// Writes a record that is too large to be staged. No key points to it yet.
     fn write_range(&self, record: &Staged) -> Result<(Run, Written)> {
         let start = self.clock.now();
-        let length = record.shape.length();
+        let length = record.payload.shape.length();
         let reserved = self.reserve(record.level, std::iter::once(length)).map_err(|failed| failed.error)?;
         let outcome = self
             .written_or_sealed(&reserved, || writer::write_record(&reserved.file, reserved.offset, record));
@@ -224,8 +257,8 @@ impl<K: Key> Store<K> {
         } else {
             state.compaction_may_help();
             let Written { segment, offset, checksum } = written;
-            let (weight, units) = (record.frames.weight(), record.shape.units);
-            state.store(record.tag, key, Locator { weight, segment, offset, units, checksum })
+            let (weight, units) = (record.payload.frames.weight(), record.payload.shape.units);
+            state.store(record.payload.tag, key, Locator { weight, segment, offset, units, checksum })
         };
         state.segments.finished(run);
         self.unlock(state);

@@ -17,7 +17,7 @@ use spill_core::{Error, Key, Result};
 
 use super::closed;
 use super::file::SegmentFile;
-use super::format::{Header, UNIT, reseal};
+use super::format::{Header, UNIT, checksum, reseal};
 use super::index::Locator;
 use super::state::{State, Written};
 use super::store::Store;
@@ -343,7 +343,7 @@ impl<K: Key> Store<K> {
             let from = (record.offset - base) as usize;
             let bytes = from..from + record.length as usize;
             let sound = locator.length() == record.length
-                && crc32fast::hash(&window[from + 4..bytes.end]) == locator.checksum
+                && checksum(&window[bytes.clone()], segment) == locator.checksum
                 && Header::from_bytes(&window[bytes.clone()])
                     .is_some_and(|header| header.checksum == locator.checksum);
             if sound {
@@ -375,7 +375,8 @@ fn stamp(file: &SegmentFile, mut offset: u64, records: &[Record], block: &mut [u
     let mut written = Vec::with_capacity(records.len());
     for record in records {
         let (bytes, behind) = rest.split_at_mut(record.length as usize);
-        let checksum = reseal(bytes, file.segment);
+        // it was seen to be sound, so that it has a header
+        let checksum = reseal(bytes, file.segment).unwrap_or_default();
         written.push(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum });
         offset += record.length;
         rest = behind;

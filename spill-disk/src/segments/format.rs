@@ -5,9 +5,9 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 0..4 | checksum: CRC-32 (the polynomial of zlib) of all that follows in the record, padding included |
-//! | 4..8 | tag: a hash of the key, by which the process that wrote the record finds its entry again |
-//! | 8..12 | segment: the number of the segment this record belongs to |
+//! | 0..4 | checksum: CRC-32 (the polynomial of zlib) of all from byte 8 on, padding included, XOR the segment times 0x9e3779b1 |
+//! | 4..8 | segment: the number of the segment this record belongs to |
+//! | 8..12 | tag: a hash of the key, by which the process that wrote the record finds its entry again |
 //! | 12..16 | the number of frames |
 //! | 16..24 | the length of the body in bytes |
 //! | 24..32 | the weight that the value had in memory, in bytes |
@@ -27,7 +27,8 @@
 //! and where it finds none tries 8 bytes further. Which records live is known only to the process that wrote
 //! them.
 
-use spill_core::{ErrorKind, FRAME_ALIGN, Frames, Pool, PoolBuf, Result};
+use crc32fast::Hasher;
+use spill_core::{ErrorKind, FRAME_ALIGN, Frames, Pool, PoolBuf, Result, fetch_ahead};
 
 /// Bytes of a record before its body.
 pub(crate) const HEADER: usize = 32;
@@ -59,8 +60,8 @@ impl Header {
     pub(super) fn to_bytes(self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[0..4].copy_from_slice(&self.checksum.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.tag.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.tag.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.frames.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.body.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.weight.to_le_bytes());
@@ -74,8 +75,8 @@ impl Header {
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         Some(Header {
             checksum: u32_at(0),
-            tag: u32_at(4),
-            segment: u32_at(8),
+            segment: u32_at(4),
+            tag: u32_at(8),
             frames: u32_at(12),
             body: u64_at(16),
             weight: u64_at(24),
@@ -89,12 +90,67 @@ impl Header {
     }
 }
 
-/// Makes a whole record one of another segment. Returns its new checksum.
-pub(super) fn reseal(record: &mut [u8], segment: u32) -> u32 {
-    record[8..12].copy_from_slice(&segment.to_le_bytes());
-    let checksum = crc32fast::hash(&record[4..]);
-    record[..4].copy_from_slice(&checksum.to_le_bytes());
-    checksum
+/// Makes a sound record one of another segment. Returns its new checksum.
+pub(super) fn reseal(record: &mut [u8], segment: u32) -> Option<u32> {
+    let header = Header::from_bytes(record)?;
+    let checksum = header.checksum ^ mark(header.segment) ^ mark(segment);
+    record[..HEADER].copy_from_slice(&Header { checksum, segment, ..header }.to_bytes());
+    Some(checksum)
+}
+
+/// Where what the checksum is computed of begins. The segment is not among it, so that it is known before the segment is, and
+/// a record that is moved need not be read for it.
+pub(crate) const SUMMED: usize = 8;
+
+/// What a segment does to the checksum: no two do the same, since the factor is odd.
+pub(crate) fn mark(segment: u32) -> u32 {
+    segment.wrapping_mul(0x9e37_79b1)
+}
+
+/// The checksum of a whole record of this segment.
+pub(crate) fn checksum(record: &[u8], segment: u32) -> u32 {
+    crc32fast::hash(record.get(SUMMED..).unwrap_or_default()) ^ mark(segment)
+}
+
+/// What goes into a record, whichever segment it will be of.
+pub(crate) struct Payload {
+    pub(crate) frames: Frames,
+    pub(crate) shape: Shape,
+    /// The hash of the key.
+    pub(crate) tag: u32,
+    /// That of the record in segment 0.
+    checksum: u32,
+}
+
+impl Payload {
+    /// Reads all of the frames. `shape` is theirs.
+    pub(crate) fn of(frames: Frames, shape: Shape, tag: u32) -> Self {
+        const ZEROS: [u8; FRAME_ALIGN] = [0; FRAME_ALIGN];
+        let mut payload = Payload { frames, shape, tag, checksum: 0 };
+        let mut hasher = Hasher::new();
+        hasher.update(&payload.header(0).to_bytes()[SUMMED..]);
+        let mut end = 0;
+        for frame in &payload.frames {
+            fetch_ahead(&**frame);
+            let at = start(end, frame.len() as u64, shape.is_packed());
+            hasher.update(&ZEROS[..(at - end) as usize]);
+            hasher.update(frame);
+            end = at + frame.len() as u64;
+        }
+        if shape.has_table() {
+            payload.frames.iter().for_each(|frame| hasher.update(&(frame.len() as u64).to_le_bytes()));
+        }
+        hasher.update(&ZEROS[..shape.padding()]);
+        payload.checksum = hasher.finalize();
+        payload
+    }
+
+    /// The header of its record in this segment.
+    pub(crate) fn header(&self, segment: u32) -> Header {
+        let Shape { frames, body, .. } = self.shape;
+        let checksum = self.checksum ^ mark(segment);
+        Header { checksum, segment, tag: self.tag, frames, body, weight: self.frames.weight() }
+    }
 }
 
 /// How the frames of one value lie in its record.
@@ -211,7 +267,7 @@ pub(crate) fn decode(record: PoolBuf, pool: &Pool, wanted: Identity) -> std::res
             format_args!("{} bytes", record.len()),
         );
     };
-    let checksum = crc32fast::hash(&record[4..]);
+    let checksum = checksum(&record, header.segment);
     if checksum != wanted.checksum || header.checksum != wanted.checksum {
         return damage(
             format_args!("checksum {:08x}", wanted.checksum),
@@ -299,6 +355,23 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_another_segment_has_the_checksum_it_would_have_had_there() {
+        let mut record = vec![7; HEADER + 8];
+        let header = Header { checksum: 0, tag: 1, segment: 3, frames: 1, body: 8, weight: 9 };
+        record[..HEADER].copy_from_slice(&header.to_bytes());
+        let sound = checksum(&record, 3);
+        record[..4].copy_from_slice(&sound.to_le_bytes());
+        for segment in [4, 0, u32::MAX, 3] {
+            let told = reseal(&mut record, segment).unwrap();
+            let found = Header::from_bytes(&record).unwrap();
+            assert_eq!((found.checksum, found.segment), (told, segment));
+            assert_eq!(told, checksum(&record, segment));
+            assert_eq!((found.tag, found.frames, found.body, found.weight), (1, 1, 8, 9));
+        }
+        assert_eq!(reseal(&mut record[..HEADER - 1], 5), None);
+    }
+
+    #[test]
     fn a_header_survives_its_bytes() {
         let header = Header { checksum: 1, tag: 2, segment: 3, frames: 4, body: 5 << 33, weight: u64::MAX };
         assert_eq!(Header::from_bytes(&header.to_bytes()), Some(header));
@@ -342,7 +415,7 @@ mod tests {
                     record[..HEADER].copy_from_slice(&header.to_bytes());
                     record[HEADER..].fill(0);
                     record[HEADER + 8..HEADER + 16].copy_from_slice(&first.to_le_bytes());
-                    let checksum = crc32fast::hash(&record[4..]);
+                    let checksum = checksum(&record, 2);
                     record[..4].copy_from_slice(&checksum.to_le_bytes());
                     let identity = Identity { segment: 2, tag: 1, checksum };
                     if let Ok(found) = decode(record, &pool, identity) {
@@ -360,7 +433,7 @@ mod tests {
         let mut record = pool.take(HEADER, HEADER);
         let header = Header { checksum: 0, tag: 1, segment: 2, frames: 1, body: 0, weight: 0 };
         record.copy_from_slice(&header.to_bytes());
-        let checksum = crc32fast::hash(&record[4..]);
+        let checksum = checksum(&record, 2);
         record[..4].copy_from_slice(&checksum.to_le_bytes());
         let found = decode(record, &pool, Identity { segment: 2, tag: 2, checksum }).unwrap_err();
         assert_eq!(found.found, "segment 2 tag 00000001");

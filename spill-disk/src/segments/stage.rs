@@ -9,7 +9,7 @@ use std::sync::Arc;
 use spill_core::Frames;
 
 use super::file::Level;
-use super::format::Shape;
+use super::format::{Payload, Shape};
 
 /// The position of a staged record that was overwritten or removed.
 const DEAD: u32 = u32::MAX;
@@ -20,10 +20,7 @@ const OVERHEAD: u64 = (size_of::<Staged>() + size_of::<u32>()) as u64;
 
 /// A value that waits to be written.
 pub(crate) struct Staged {
-    pub(crate) frames: Frames,
-    pub(crate) shape: Shape,
-    /// The hash of its key, for the record's header.
-    pub(crate) tag: u32,
+    pub(crate) payload: Payload,
     /// The kind of segment it goes to.
     pub(crate) level: Level,
 }
@@ -142,7 +139,7 @@ impl Stage {
     /// Stages a value whose entry is at `position`. There must be [room](Self::room).
     pub(super) fn push(&mut self, staged: Staged, position: u32) -> Place {
         let slot = self.filling.records.len() as u32;
-        self.filling.bytes += Staged::charge(staged.shape);
+        self.filling.bytes += Staged::charge(staged.payload.shape);
         self.filling.records.push(staged);
         self.filling.positions.push(position);
         Place { batch: self.filling.batch, slot }
@@ -185,8 +182,8 @@ impl Stage {
         }
         let staged = self.filling.records.swap_remove(slot);
         self.filling.positions.swap_remove(slot);
-        self.filling.bytes -= Staged::charge(staged.shape);
-        Unstaged { frames: Some(staged.frames), moved: self.filling.positions.get(slot).copied() }
+        self.filling.bytes -= Staged::charge(staged.payload.shape);
+        Unstaged { frames: Some(staged.payload.frames), moved: self.filling.positions.get(slot).copied() }
     }
 
     /// Begins to write a batch: the one whose write failed, or else the half that is filling. `None` when
@@ -250,7 +247,8 @@ mod tests {
 
     fn staged(len: usize) -> Staged {
         let frames = Frames::from(Bytes::from(vec![1; len]));
-        Staged { shape: Shape::of(&frames).unwrap(), frames, tag: 0, level: Level::Fresh }
+        let shape = Shape::of(&frames).unwrap();
+        Staged { payload: Payload::of(frames, shape, 0), level: Level::Fresh }
     }
 
     const CHARGE: u64 = 136 + OVERHEAD;
@@ -302,12 +300,12 @@ mod tests {
         let gone = stage.remove(places[0]);
         assert_eq!(gone.frames.unwrap().byte_len(), 10);
         assert_eq!(gone.moved, Some(2), "the last one has its place");
-        assert_eq!(stage.get(places[0]).unwrap().frames.byte_len(), 12);
+        assert_eq!(stage.get(places[0]).unwrap().payload.frames.byte_len(), 12);
         stage.moved(places[0], 9);
         stage.begin().unwrap();
         assert!(stage.remove(places[1]).frames.is_none());
         assert_eq!(
-            stage.get(places[1]).unwrap().frames.byte_len(),
+            stage.get(places[1]).unwrap().payload.frames.byte_len(),
             11,
             "what is in flight stays until it is written"
         );

@@ -10,7 +10,7 @@ use spill_core::{Frames, Key, Result, SpilledSize};
 
 use super::bound::Bound;
 use super::file::{Level, SegmentFile};
-use super::format::Shape;
+use super::format::Payload;
 use super::index::{Index, Locator, STAGED};
 use super::stage::{Place, Stage, Staged};
 use super::table::SegmentTable;
@@ -108,7 +108,7 @@ impl<K: Key> State<K> {
     pub(super) fn find(&self, tag: u32, key: &K) -> Option<Found> {
         let locator = self.locator(tag, key)?;
         if locator.is_staged() {
-            self.stage.get(place(&locator)).map(|staged| Found::Staged(staged.frames.clone()))
+            self.stage.get(place(&locator)).map(|staged| Found::Staged(staged.payload.frames.clone()))
         } else {
             Some(Found::Stored(Arc::clone(self.segments.file(locator.segment)?), locator))
         }
@@ -152,14 +152,8 @@ impl<K: Key> State<K> {
     ///
     /// # Errors
     /// When the index is full; nothing changed.
-    pub(super) fn stage(
-        &mut self,
-        tag: u32,
-        key: K,
-        frames: Frames,
-        shape: Shape,
-    ) -> Result<Option<Leftover<K>>> {
-        let weight = frames.weight();
+    pub(super) fn stage(&mut self, key: K, payload: Payload) -> Result<Option<Leftover<K>>> {
+        let (weight, shape, tag) = (payload.frames.weight(), payload.shape, payload.tag);
         let locate = |place: Place| Locator {
             weight,
             segment: STAGED,
@@ -170,11 +164,11 @@ impl<K: Key> State<K> {
         let replaced = if let Some(at) = self.index.find(tag, &key) {
             let level = self.level_over(at);
             let replaced = self.release(at);
-            *self.index.locator_mut(at) = locate(self.stage.push(Staged { frames, shape, tag, level }, at));
+            *self.index.locator_mut(at) = locate(self.stage.push(Staged { payload, level }, at));
             Some(Leftover { _key: key, _frames: replaced })
         } else {
             let at = self.index.next_position()?;
-            let place = self.stage.push(Staged { frames, shape, tag, level: Level::Fresh }, at);
+            let place = self.stage.push(Staged { payload, level: Level::Fresh }, at);
             self.index.push(tag, key, at, locate(place));
             None
         };

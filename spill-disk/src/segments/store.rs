@@ -7,6 +7,7 @@ use hashbrown::DefaultHashBuilder;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use spill_core::{Clock, Error, Frames, Key, Meter, MutableMapping, Pool, Result, SpilledSize, Stats, Usage};
 
+use super::accept::Offer;
 use super::bound::Bound;
 use super::cache::PageCache;
 use super::closed;
@@ -136,8 +137,9 @@ impl<K: Key> MutableMapping<K, Frames> for Store<K> {
     }
 
     fn insert(&self, key: K, value: Frames) -> Result<()> {
+        let offer = self.offer(&key, value)?;
         let mut state = self.open_state()?;
-        let outcome = self.accept(&mut state, key, value);
+        let outcome = self.accept(&mut state, key, offer);
         self.keep_bound(&mut state);
         self.unlock(state);
         outcome
@@ -218,16 +220,21 @@ impl<K: Key> MutableMapping<K, Frames> for Store<K> {
     /// the call is refused with the same error: a device that hangs is not asked again for each value.
     fn insert_many(&self, pairs: Vec<(K, Frames)>) -> Vec<Result<()>> {
         let mut failed = None;
+        let offer = |(key, value)| {
+            let offer = self.offer(&key, value);
+            (key, offer)
+        };
+        let offers: Vec<_> = pairs.into_iter().map(offer).collect();
         let mut state = self.state.lock();
-        let accept = |(key, value)| {
+        let accept = |(key, offer): (K, Result<Offer>)| {
             if let Some(error) = &failed {
                 return Err(Error::clone(error));
             }
-            let result = self.accept(&mut state, key, value);
+            let result = offer.and_then(|offer| self.accept(&mut state, key, offer));
             failed = result.as_ref().err().filter(|error| error.is_transient()).cloned();
             result
         };
-        let results = pairs.into_iter().map(accept).collect();
+        let results = offers.into_iter().map(accept).collect();
         self.keep_bound(&mut state);
         self.unlock(state);
         results

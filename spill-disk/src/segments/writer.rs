@@ -1,28 +1,23 @@
 //! Bringing records into files.
 //!
-//! Checksums are computed up to two MiB ahead of the system call that copies the same bytes, so that it finds
-//! them in the processor's cache; shorter calls would cost more than a nearer cache saves.
+//! Their payloads were read for the checksums not long ago, and are in the processor's cache mostly.
 
 use std::io::{self, IoSlice};
 
-use crc32fast::Hasher;
 use spill_core::fetch_ahead;
 
-use super::file::SegmentFile;
-use super::format::{Header, Shape, UNIT, start};
+use super::file::{PIECE, Reservation, SegmentFile};
+use super::format::{Payload, UNIT, start};
 use super::stage::Staged;
 use super::state::Written;
 use crate::io::{File, write_all_vectored_at};
 
-/// Bytes of small records that are handed to the system at once.
-const GROUP: u64 = 2 << 20;
-
 /// Frames up to this many bytes are copied next to their headers: one buffer more costs the system about as
 /// much as copying this.
-const COPIED: usize = 1 << 10;
+const COPIED: usize = 8 << 10;
 
-/// Zeros between frames and behind them.
-const ZEROS: [u8; 64] = [0; 64];
+/// Zeros between frames and behind them, and behind a batch.
+static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
 
 /// Memory that records are put together in, kept from one batch to the next.
 #[derive(Default)]
@@ -40,33 +35,33 @@ enum Piece {
     Frame(usize, usize),
 }
 
-/// Writes records one after another into the file, from `offset` on. Where each one went is appended to
-/// `written`.
+/// Writes records one after another into the reserved range, and zeros into the rest of it. Where each one went is appended
+/// to `written`.
 pub(super) fn write_records(
-    file: &SegmentFile,
-    mut offset: u64,
+    range: &Reservation,
     records: &[&Staged],
     scratch: &mut Scratch,
     written: &mut Vec<Written>,
 ) -> io::Result<()> {
-    let mut done = 0;
+    let (file, mut offset) = (&*range.file, range.offset);
+    scratch.bytes.clear();
+    let (mut done, mut first) = (0, offset);
     while done < records.len() {
-        scratch.bytes.clear();
         scratch.pieces.clear();
         let mut group = Group { segment: file.segment, scratch, referenced: 0 };
-        let first = offset;
         let from = done;
-        while done < records.len() && offset - first < GROUP {
-            if let Some(frame) = records.get(done + 1).and_then(|next| next.frames.iter().next()) {
-                // the checksum of the one before takes about as long as fetching it
-                fetch_ahead(frame);
+        let end = (first + 1).next_multiple_of(PIECE);
+        while done < records.len() && offset < end {
+            if let Some(frame) = records.get(done + 1).and_then(|next| next.payload.frames.iter().next()) {
+                fetch_ahead(&**frame); // while the one before is copied
             }
-            let checksum = group.add(done - from, records[done].tag, records[done]);
+            let checksum = group.add(done - from, &records[done].payload);
             written.push(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum });
-            offset += records[done].shape.length();
+            offset += records[done].payload.shape.length();
             done += 1;
         }
-        group.write(&*file.file, first, &records[from..done])?;
+        let last = (done == records.len()).then_some(range.padding);
+        first = group.write_pieces(&*file.file, first, &records[from..done], last)?;
     }
     Ok(())
 }
@@ -75,7 +70,7 @@ pub(super) fn write_records(
 pub(super) fn write_record(file: &SegmentFile, offset: u64, record: &Staged) -> io::Result<Written> {
     let mut scratch = Scratch::default();
     let mut group = Group { segment: file.segment, scratch: &mut scratch, referenced: 0 };
-    let checksum = group.add(0, record.tag, record);
+    let checksum = group.add(0, &record.payload);
     group.write(&*file.file, offset, &[record])?;
     Ok(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum })
 }
@@ -84,25 +79,18 @@ pub(super) fn write_record(file: &SegmentFile, offset: u64, record: &Staged) -> 
 /// and one record. Returns the checksum.
 pub(crate) fn write_behind_head(
     file: &dyn File,
-    owner: Owner,
+    segment: u32,
     head_length: usize,
     head: impl FnOnce(u32, &mut [u8]),
     record: &Staged,
 ) -> io::Result<u32> {
     let mut scratch = Scratch::default();
     scratch.bytes.resize(head_length, 0);
-    let mut group = Group { segment: owner.segment, scratch: &mut scratch, referenced: 0 };
-    let checksum = group.add(0, owner.tag, record);
+    let mut group = Group { segment, scratch: &mut scratch, referenced: 0 };
+    let checksum = group.add(0, &record.payload);
     head(checksum, &mut group.scratch.bytes[..head_length]);
     group.write(file, 0, &[record])?;
     Ok(checksum)
-}
-
-/// Whose a record is: it is written in its header, so that it is taken for nobody else's.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Owner {
-    pub(crate) segment: u32,
-    pub(crate) tag: u32,
 }
 
 /// Records that are written together.
@@ -115,62 +103,85 @@ struct Group<'a> {
 
 impl Group<'_> {
     /// Puts one record in and returns its checksum.
-    fn add(&mut self, number: usize, tag: u32, staged: &Staged) -> u32 {
+    fn add(&mut self, number: usize, payload: &Payload) -> u32 {
         let Scratch { bytes, pieces } = &mut *self.scratch;
-        let begin = bytes.len();
-        bytes.extend_from_slice(&header(self.segment, tag, staged).to_bytes());
-        let mut hasher = Hasher::new();
-        // The scratch bytes of this record that the checksum has seen; it leaves itself out.
-        let mut hashed = begin + 4;
+        let Payload { frames, shape, .. } = payload;
+        let header = payload.header(self.segment);
+        bytes.extend_from_slice(&header.to_bytes());
         let mut end = 0;
-        for (index, frame) in staged.frames.iter().enumerate() {
-            let at = start(end, frame.len() as u64, staged.shape.is_packed());
+        for (index, frame) in frames.iter().enumerate() {
+            let at = start(end, frame.len() as u64, shape.is_packed());
             bytes.extend_from_slice(&ZEROS[..(at - end) as usize]);
             end = at + frame.len() as u64;
             if frame.len() <= COPIED {
                 bytes.extend_from_slice(frame);
             } else {
-                hasher.update(&bytes[hashed..]);
-                hashed = bytes.len();
                 if self.referenced < bytes.len() {
                     self.referenced = bytes.len();
                     pieces.push(Piece::Scratch(bytes.len()));
                 }
-                hasher.update(frame);
                 pieces.push(Piece::Frame(number, index));
             }
         }
-        if staged.shape.has_table() {
-            staged
-                .frames
-                .iter()
-                .for_each(|frame| bytes.extend_from_slice(&(frame.len() as u64).to_le_bytes()));
+        if shape.has_table() {
+            frames.iter().for_each(|frame| bytes.extend_from_slice(&(frame.len() as u64).to_le_bytes()));
         }
-        bytes.extend_from_slice(&ZEROS[..staged.shape.padding()]);
-        hasher.update(&bytes[hashed..]);
-        let checksum = hasher.finalize();
-        bytes[begin..begin + 4].copy_from_slice(&checksum.to_le_bytes());
-        checksum
+        bytes.extend_from_slice(&ZEROS[..shape.padding()]);
+        header.checksum
     }
 
-    fn write(self, file: &dyn File, offset: u64, records: &[&Staged]) -> io::Result<()> {
-        let Scratch { bytes, pieces } = self.scratch;
+    /// What was put in, in order.
+    fn slices<'s>(&'s mut self, records: &'s [&Staged]) -> impl Iterator<Item = &'s [u8]> {
+        let Scratch { bytes, pieces } = &mut *self.scratch;
         if self.referenced < bytes.len() {
+            self.referenced = bytes.len();
             pieces.push(Piece::Scratch(bytes.len()));
         }
-        let mut from = 0;
-        let mut buffers: Vec<_> = pieces
-            .iter()
-            .map(|piece| match piece {
-                Piece::Scratch(to) => IoSlice::new(&bytes[std::mem::replace(&mut from, *to)..*to]),
-                Piece::Frame(record, frame) => IoSlice::new(&records[*record].frames.as_slice()[*frame]),
-            })
-            .collect();
+        let (bytes, mut from) = (&*bytes, 0);
+        pieces.iter().map(move |piece| match piece {
+            Piece::Scratch(to) => &bytes[std::mem::replace(&mut from, *to)..*to],
+            Piece::Frame(record, frame) => &records[*record].payload.frames.as_slice()[*frame],
+        })
+    }
+
+    /// Writes what was put in.
+    fn write(mut self, file: &dyn File, offset: u64, records: &[&Staged]) -> io::Result<()> {
+        let mut buffers: Vec<_> = self.slices(records).map(IoSlice::new).collect();
         write_all_vectored_at(file, &mut buffers, offset)
     }
-}
 
-fn header(segment: u32, tag: u32, staged: &Staged) -> Header {
-    let Shape { frames, body, .. } = staged.shape;
-    Header { checksum: 0, tag, segment, frames, body, weight: staged.frames.weight() }
+    /// Writes what was put in with a call for each [piece](PIECE) of the file. With the `last` records the rest is written
+    /// too, and so many zeros behind it; else it is left in the scratch bytes. Returns where what was not written begins.
+    fn write_pieces(
+        mut self,
+        file: &dyn File,
+        mut offset: u64,
+        records: &[&Staged],
+        last: Option<u64>,
+    ) -> io::Result<u64> {
+        let padding = last.unwrap_or(0);
+        let zeros = (0..padding).step_by(ZEROS.len());
+        let zeros = zeros.map(|at| &ZEROS[..ZEROS.len().min((padding - at) as usize)]);
+        let (mut buffers, mut length) = (Vec::new(), 0);
+        for mut slice in self.slices(records).chain(zeros) {
+            while let rest = PIECE - (offset + length) % PIECE
+                && let Some((these, behind)) = slice.split_at_checked(rest as usize)
+            {
+                buffers.push(IoSlice::new(these));
+                write_all_vectored_at(file, &mut buffers, offset)?;
+                buffers.clear();
+                (offset, length, slice) = (offset + length + rest, 0, behind);
+            }
+            buffers.push(IoSlice::new(slice));
+            length += slice.len() as u64;
+        }
+        if last.is_some() {
+            write_all_vectored_at(file, &mut buffers, offset)?;
+        } else {
+            let rest: Vec<u8> = buffers.iter().flat_map(|rest| &**rest).copied().collect();
+            self.scratch.bytes.clear();
+            self.scratch.bytes.extend_from_slice(&rest);
+        }
+        Ok(offset)
+    }
 }

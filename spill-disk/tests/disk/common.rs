@@ -49,6 +49,12 @@ pub(crate) fn assert_same(found: &Frames, wanted: &Frames) {
     assert_eq!((found, found.weight()), (wanted, wanted.weight()));
 }
 
+/// The checksum of a whole record, as `docs/format.md` has it.
+pub(crate) fn record_checksum(record: &[u8]) -> u32 {
+    let segment = u32::from_le_bytes(record[4..8].try_into().unwrap());
+    crc32fast::hash(&record[8..]) ^ segment.wrapping_mul(0x9e37_79b1)
+}
+
 /// The segment files of the only workspace in memory: path and content.
 pub(crate) fn segment_files(io: &dyn Io) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut files = Vec::new();

@@ -102,7 +102,7 @@ fn an_old_record_in_a_used_again_file_is_never_taken_for_new() {
     let files = segment_files(&io);
     assert_eq!((files.len(), &files[0].0), (2, &path), "the first file was used again");
     assert_ne!(files[0].1, old, "the same value in another segment is another record");
-    let segment = |file: &[u8]| u32::from_le_bytes(file[8..12].try_into().unwrap());
+    let segment = |file: &[u8]| u32::from_le_bytes(file[4..8].try_into().unwrap());
     assert_eq!((segment(&old), segment(&files[0].1)), (0, 2));
     assert_same(&segments.get(&3).unwrap().unwrap(), &value(1, 900));
     io.open(&path).unwrap().write_vectored_at(&[IoSlice::new(&old)], 0).unwrap();

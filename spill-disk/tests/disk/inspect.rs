@@ -9,8 +9,8 @@ use spill_disk::io::{Io, MemoryIo};
 use spill_disk::{Segments, Workspace, purge};
 
 use crate::common::{
-    DIRECTORY, PARENT, Random, assert_same, config, content, files, frames, memory, plant, segment_files,
-    unstaged, value,
+    DIRECTORY, PARENT, Random, assert_same, config, content, files, frames, memory, plant, record_checksum,
+    segment_files, unstaged, value,
 };
 
 fn walked(io: &dyn Io, path: &Path) -> Vec<Found> {
@@ -153,7 +153,7 @@ pub(crate) fn arbitrary(random: &mut Random, valid: &[u8]) -> Vec<u8> {
                 let number = numbers[random.below(11) as usize];
                 record[12..16].copy_from_slice(&(numbers[random.below(9) as usize] as u32).to_le_bytes());
                 record[16..24].copy_from_slice(&number.to_le_bytes());
-                let checksum = crc32fast::hash(&record[4..]);
+                let checksum = record_checksum(&record);
                 record[..4].copy_from_slice(&checksum.to_le_bytes());
                 bytes.extend(record);
             }
@@ -179,10 +179,8 @@ pub(crate) fn check_walk(bytes: &[u8]) {
     for found in Records::new(&*file) {
         let (offset, length) = match found.unwrap() {
             Found::Record(record) => {
-                let wanted = crc32fast::hash(
-                    &bytes[record.offset as usize + 4..(record.offset + record.length) as usize],
-                );
-                assert_eq!(record.checksum, wanted);
+                let whole = &bytes[record.offset as usize..(record.offset + record.length) as usize];
+                assert_eq!(record.checksum, record_checksum(whole));
                 if let Ok(value) = record.value(&*file) {
                     assert_eq!(
                         (value.as_slice().len() as u32, value.weight()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{assert_same, config, frames, memory, value};
+use crate::common::{assert_same, config, frames, memory, record_checksum, segment_files, value};
 use spill_core::{FRAME_ALIGN, Frames, ManualClock, MappingExt, MutableMapping};
 use spill_disk::io::{FaultyIo, Operation};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
@@ -10,7 +10,7 @@ use spill_disk::{Segments, SegmentsConfig, Workspace};
 /// Frame lengths around every border of the format: packed or not, copied or not, staged or written through.
 fn shapes() -> Vec<Vec<usize>> {
     let mut shapes = vec![vec![], vec![0], vec![0; 3], vec![0; 5000], vec![1; 300], vec![3; 9000]];
-    for border in [1, 7, 8, 64, 1024, 4096, 64 << 10, 255 << 10, 256 << 10, 600 << 10] {
+    for border in [1, 7, 8, 64, 1024, 4096, 8 << 10, 64 << 10, 255 << 10, 256 << 10, 600 << 10] {
         for len in border - 1..=border + 1 {
             shapes.push(vec![len]);
             shapes.push(vec![1, len]);
@@ -174,4 +174,29 @@ fn a_closed_store_refuses_and_leaves_nothing() {
     assert!(segments.get_many(&[1]).pop().unwrap().is_err_and(closed));
     assert_eq!(segments.usage(), spill_core::Usage::default());
     assert!(!segments.contains_key(&1));
+}
+
+/// Where the page cache keeps what was written in pieces of a mebibyte, a batch begins on one.
+#[test]
+fn batches_begin_on_pieces_where_little_is_left_of_the_last() {
+    const PIECE: usize = 1 << 20;
+    const RECORD: usize = 32 + 4096;
+    let io = memory();
+    let segments: Segments<u64> =
+        Segments::open(config(io.clone()).segment_bytes(8 << 20).stage_bytes(2 << 20)).unwrap();
+    (0..5000).for_each(|key| segments.insert(key, value(key, 4096)).unwrap());
+    segments.flush().unwrap();
+    let files = segment_files(&io);
+    for (path, file) in &files {
+        for at in (0..file.len()).step_by(PIECE) {
+            let record = &file[at..at + RECORD];
+            let told = u32::from_le_bytes(record[..4].try_into().unwrap());
+            assert_eq!(record_checksum(record), told, "{} at {at}", path.display());
+        }
+    }
+    let (physical, records) = (segments.usage().physical, segments.usage().spilled.disk);
+    assert!(files.len() > 2 && physical <= records / 32 * 33, "{physical} for {records}");
+    (0..5000).for_each(|key| assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, 4096)));
+    let moved = segments.stats().write;
+    assert_eq!((moved.count, moved.bytes), (5000, records), "what is left free is not counted as written");
 }

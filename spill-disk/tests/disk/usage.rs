@@ -3,7 +3,7 @@
 use spill_core::{MutableMapping, SpilledSize};
 use spill_disk::Segments;
 
-use crate::common::{config, frames, memory, segment_files, unstaged, value};
+use crate::common::{config, frames, memory, record_checksum, segment_files, unstaged, value};
 
 /// A record as its header describes it.
 struct Record {
@@ -25,11 +25,11 @@ fn records(file: &[u8]) -> Vec<Record> {
         let table = if count == 1 { 0 } else { count * 8 };
         let length = body.checked_add(32 + table).and_then(|used| used.checked_next_multiple_of(8));
         let record = length.and_then(|length| file.get(at..at + usize::try_from(length).ok()?));
-        let Some(record) = record.filter(|record| crc32fast::hash(&record[4..]) == u32_at(0)) else {
+        let Some(record) = record.filter(|record| record_checksum(record) == u32_at(0)) else {
             at += 8;
             continue;
         };
-        let segment = u32_at(8);
+        let segment = u32_at(4);
         if found.first().is_none_or(|first| first.segment == segment) {
             found.push(Record { segment, weight, length: record.len() as u64 });
         }

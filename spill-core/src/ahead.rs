@@ -26,7 +26,7 @@ pub fn fetch_ahead<T: ?Sized>(what: &T) {
 /// on the heap may begin anywhere in the first.
 #[inline]
 pub(crate) fn fetch_behind<T>(what: &T) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
     for at in (0..(size_of::<T>() & !7).min(LINE)).step_by(8) {
         let word = std::ptr::from_ref(what).cast::<u8>().wrapping_add(at);
         // SAFETY: the word is one of a value that is there; whether it was written, nobody asks. What is no address is
@@ -42,7 +42,7 @@ pub(crate) fn fetch_behind<T>(what: &T) {
             );
         }
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", target_pointer_width = "64")))]
     let _ = what;
 }
 

@@ -64,8 +64,10 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
                 }
                 Spot::Idle(i) => i,
             };
+            if reading == Reading::Use {
+                state.table.fetch_behind_oldest(); // before the flight: a key's `Hash` may panic
+            }
             let source = state.begin_read(i);
-            state.table.fetch_behind_oldest();
             drop(state);
             if let Some(value) = self.read_back(i, key, source, reading)? {
                 return Ok(Some(value));

@@ -12,7 +12,7 @@ use spill_disk::{Segments, SegmentsConfig, Workspace};
 use crate::error::{MAX_SPILL, raised};
 use crate::names::Id;
 
-/// What storage takes comes on top of the target, so it is a share of it. Bytes that may wait in memory to be written
+/// What storage takes comes on top of the target, so it is a share of it, but 64 KiB at least. Bytes that may wait in memory to be written
 /// together: more of them gain nothing beside what the interpreter takes.
 fn stage_bytes(target: u64) -> u64 {
     (target / 1024).clamp(64 << 10, 512 << 10)

@@ -215,9 +215,11 @@ impl<K: Key> Store<K> {
             while let Some(rest) = these.get(went.len()..).filter(|rest| !rest.is_empty()) {
                 let run = self.reserve(level, rest.iter().map(|staged| staged.payload.shape.length()))?;
                 let rest = &rest[..run.records];
-                self.written_or_sealed(&run, || writer::write_records(&run, rest, &mut scratch, &mut went))?;
+                self.written_or_sealed(&run, || {
+                    writer::write_records(&run.file, run.offset, rest, &mut scratch, &mut went)
+                })?;
                 runs.push(run.run());
-                bytes += run.bytes - run.padding;
+                bytes += run.bytes;
             }
             for (place, went) in places.iter().zip(&went) {
                 written[*place] = *went;

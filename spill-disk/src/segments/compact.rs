@@ -292,7 +292,7 @@ impl<K: Key> Store<K> {
             let some = &records[done..done + run.records];
             let block = &mut window[written as usize..(written + run.bytes) as usize];
             let outcome = self.written_or_sealed(&run, || {
-                let copies = stamp(&run.file, run.offset, some, block);
+                let copies = stamp(&run.file, run.offset, some, block)?;
                 let mut buffers = [io::IoSlice::new(block)];
                 write_all_vectored_at(&*run.file.file, &mut buffers, run.offset).map(|()| copies)
             });
@@ -369,17 +369,21 @@ fn read(file: &SegmentFile, window: &mut Vec<u8>, at: u64, length: u64) -> Resul
     }
 }
 
-/// Makes the records in `block` those of another segment, and says where they will be.
-fn stamp(file: &SegmentFile, mut offset: u64, records: &[Record], block: &mut [u8]) -> Vec<Written> {
+/// Makes the records in `block`, which were seen to be sound, those of another segment, and says where they will be.
+fn stamp(
+    file: &SegmentFile,
+    mut offset: u64,
+    records: &[Record],
+    block: &mut [u8],
+) -> io::Result<Vec<Written>> {
     let mut rest = block;
     let mut written = Vec::with_capacity(records.len());
     for record in records {
         let (bytes, behind) = rest.split_at_mut(record.length as usize);
-        // it was seen to be sound, so that it has a header
-        let checksum = reseal(bytes, file.segment).unwrap_or_default();
+        let checksum = reseal(bytes, file.segment).ok_or(io::ErrorKind::InvalidData)?;
         written.push(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum });
         offset += record.length;
         rest = behind;
     }
-    written
+    Ok(written)
 }

@@ -50,10 +50,8 @@ pub(super) struct Reservation {
     pub(super) offset: u64,
     /// How many of the records asked for fit, at least one.
     pub(super) records: usize,
-    /// Bytes of the range.
+    /// Bytes of those that fit.
     pub(super) bytes: u64,
-    /// How many of them are behind the records.
-    pub(super) padding: u64,
     pub(super) level: Level,
     /// A segment that this range begins; sealed already if nothing else may follow in it.
     pub(super) begins: Option<Begins>,
@@ -65,43 +63,9 @@ impl Reservation {
     }
 }
 
-/// The page cache keeps what one call writes in one piece of memory, as far as it begins on a multiple of its length: reading
-/// a small value out of many pieces takes a fifth longer, and writing is slower too. Pieces longer than this are hard to
-/// find: they take three times as long.
-pub(super) const PIECE: u64 = 1 << 20;
-
-/// With shorter pieces nothing is gained.
-const SHORTEST_PIECE: u64 = 256 << 10;
-
-/// The bytes to be left free behind a batch of `bytes` bytes that begins at `offset`, so that the next one begins well: none
-/// unless it is a 32nd at most.
-pub(super) fn padding(offset: u64, bytes: u64) -> u64 {
-    let piece = bytes.next_power_of_two().min(PIECE);
-    let end = offset + bytes;
-    let gap = end.next_multiple_of(piece) - end;
-    if piece >= SHORTEST_PIECE && gap <= bytes / 32 { gap } else { 0 }
-}
-
 /// What a new segment means for the others.
 pub(super) struct Begins {
     pub(super) sealed: bool,
     /// The segment that was full.
     pub(super) seals: Option<u32>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn little_is_left_free_and_only_where_the_next_batch_gains_by_it() {
-        assert_eq!(padding(0, PIECE - 100), 100);
-        assert_eq!(padding(3 * PIECE, 2 * PIECE - 20_000), 20_000);
-        assert_eq!(padding(0, PIECE), 0);
-        assert_eq!(padding(0, PIECE / 2 - 8), 8, "short batches begin on multiples of what they are");
-        assert_eq!(padding(0, PIECE - PIECE / 32), 0, "too much");
-        assert_eq!(padding(PIECE / 2, PIECE - 100), 0, "it began anywhere");
-        assert_eq!(padding(0, 100_000), 0, "too short");
-        assert_eq!(padding(0, 0), 0);
-    }
 }

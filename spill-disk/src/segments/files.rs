@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use spill_core::{Error, ErrorKind, Result};
 
 use super::cache::PageCache;
-use super::file::{self, Begins, Level, Reservation, SegmentFile};
+use super::file::{Begins, Level, Reservation, SegmentFile};
 use super::index::STAGED;
 use super::volumes::{Made, Volumes};
 
@@ -119,8 +119,7 @@ impl Files {
             let file = self.new_file(&mut inner)?;
             self.extend(&file, first);
             let begins = Some(Begins { sealed: true, seals: None });
-            let reservation =
-                Reservation { file, offset: 0, records: 1, bytes: first, padding: 0, level, begins };
+            let reservation = Reservation { file, offset: 0, records: 1, bytes: first, level, begins };
             begin(&reservation);
             return Ok(reservation);
         }
@@ -147,13 +146,9 @@ impl Files {
             open.tail += length;
             records += 1;
         }
-        // what is moved is written in pieces that are shorter, and is not to take more room
-        let padding = if level == Level::Fresh { file::padding(offset, open.tail - offset) } else { 0 };
-        let padding = if open.tail + padding <= most { padding } else { 0 };
-        open.tail += padding;
         let (file, bytes) = (Arc::clone(&open.file), open.tail - offset);
         self.extend(&file, open.tail);
-        let reservation = Reservation { file, offset, records, bytes, padding, level, begins };
+        let reservation = Reservation { file, offset, records, bytes, level, begins };
         begin(&reservation);
         Ok(reservation)
     }

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 
 use spill_core::fetch_ahead;
 
-use super::file::{PIECE, Reservation, SegmentFile};
+use super::file::SegmentFile;
 use super::format::{Payload, UNIT, start};
 use super::stage::Staged;
 use super::state::Written;
@@ -16,8 +16,11 @@ use crate::io::{File, write_all_vectored_at};
 /// much as copying this.
 const COPIED: usize = 8 << 10;
 
-/// Zeros between frames and behind them, and behind a batch.
-static ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+/// Bytes of small records that are handed to the system at once, together in memory of that length.
+const GROUP: u64 = 1 << 20;
+
+/// Zeros between frames and behind them.
+const ZEROS: [u8; 64] = [0; 64];
 
 /// Memory that records are put together in, kept from one batch to the next.
 #[derive(Default)]
@@ -35,23 +38,23 @@ enum Piece {
     Frame(usize, usize),
 }
 
-/// Writes records one after another into the reserved range, and zeros into the rest of it. Where each one went is appended
-/// to `written`.
+/// Writes records one after another into the file, from `offset` on. Where each one went is appended to
+/// `written`.
 pub(super) fn write_records(
-    range: &Reservation,
+    file: &SegmentFile,
+    mut offset: u64,
     records: &[&Staged],
     scratch: &mut Scratch,
     written: &mut Vec<Written>,
 ) -> io::Result<()> {
-    let (file, mut offset) = (&*range.file, range.offset);
-    scratch.bytes.clear();
-    let (mut done, mut first) = (0, offset);
+    let mut done = 0;
     while done < records.len() {
+        scratch.bytes.clear();
         scratch.pieces.clear();
         let mut group = Group { segment: file.segment, scratch, referenced: 0 };
+        let first = offset;
         let from = done;
-        let end = (first + 1).next_multiple_of(PIECE);
-        while done < records.len() && offset < end {
+        while done < records.len() && offset - first < GROUP {
             if let Some(frame) = records.get(done + 1).and_then(|next| next.payload.frames.iter().next()) {
                 fetch_ahead(&**frame); // while the one before is copied
             }
@@ -60,8 +63,7 @@ pub(super) fn write_records(
             offset += records[done].payload.shape.length();
             done += 1;
         }
-        let last = (done == records.len()).then_some(range.padding);
-        first = group.write_pieces(&*file.file, first, &records[from..done], last)?;
+        group.write(&*file.file, first, &records[from..done])?;
     }
     Ok(())
 }
@@ -130,58 +132,22 @@ impl Group<'_> {
         header.checksum
     }
 
-    /// What was put in, in order.
-    fn slices<'s>(&'s mut self, records: &'s [&Staged]) -> impl Iterator<Item = &'s [u8]> {
-        let Scratch { bytes, pieces } = &mut *self.scratch;
+    /// Writes what was put in.
+    fn write(self, file: &dyn File, offset: u64, records: &[&Staged]) -> io::Result<()> {
+        let Scratch { bytes, pieces } = self.scratch;
         if self.referenced < bytes.len() {
-            self.referenced = bytes.len();
             pieces.push(Piece::Scratch(bytes.len()));
         }
-        let (bytes, mut from) = (&*bytes, 0);
-        pieces.iter().map(move |piece| match piece {
-            Piece::Scratch(to) => &bytes[std::mem::replace(&mut from, *to)..*to],
-            Piece::Frame(record, frame) => &records[*record].payload.frames.as_slice()[*frame],
-        })
-    }
-
-    /// Writes what was put in.
-    fn write(mut self, file: &dyn File, offset: u64, records: &[&Staged]) -> io::Result<()> {
-        let mut buffers: Vec<_> = self.slices(records).map(IoSlice::new).collect();
+        let mut from = 0;
+        let mut buffers: Vec<_> = pieces
+            .iter()
+            .map(|piece| match piece {
+                Piece::Scratch(to) => IoSlice::new(&bytes[std::mem::replace(&mut from, *to)..*to]),
+                Piece::Frame(record, frame) => {
+                    IoSlice::new(&records[*record].payload.frames.as_slice()[*frame])
+                }
+            })
+            .collect();
         write_all_vectored_at(file, &mut buffers, offset)
-    }
-
-    /// Writes what was put in with a call for each [piece](PIECE) of the file. With the `last` records the rest is written
-    /// too, and so many zeros behind it; else it is left in the scratch bytes. Returns where what was not written begins.
-    fn write_pieces(
-        mut self,
-        file: &dyn File,
-        mut offset: u64,
-        records: &[&Staged],
-        last: Option<u64>,
-    ) -> io::Result<u64> {
-        let padding = last.unwrap_or(0);
-        let zeros = (0..padding).step_by(ZEROS.len());
-        let zeros = zeros.map(|at| &ZEROS[..ZEROS.len().min((padding - at) as usize)]);
-        let (mut buffers, mut length) = (Vec::new(), 0);
-        for mut slice in self.slices(records).chain(zeros) {
-            while let rest = PIECE - (offset + length) % PIECE
-                && let Some((these, behind)) = slice.split_at_checked(rest as usize)
-            {
-                buffers.push(IoSlice::new(these));
-                write_all_vectored_at(file, &mut buffers, offset)?;
-                buffers.clear();
-                (offset, length, slice) = (offset + length + rest, 0, behind);
-            }
-            buffers.push(IoSlice::new(slice));
-            length += slice.len() as u64;
-        }
-        if last.is_some() {
-            write_all_vectored_at(file, &mut buffers, offset)?;
-        } else {
-            let rest: Vec<u8> = buffers.iter().flat_map(|rest| &**rest).copied().collect();
-            self.scratch.bytes.clear();
-            self.scratch.bytes.extend_from_slice(&rest);
-        }
-        Ok(offset)
     }
 }

@@ -12,15 +12,17 @@ use spill_disk::{Segments, SegmentsConfig, Workspace};
 use crate::error::{MAX_SPILL, raised};
 use crate::names::Id;
 
-/// What storage takes comes on top of the target, so it is a share of it, but 64 KiB at least. Bytes that may wait in memory to be written
-/// together: more of them gain nothing beside what the interpreter takes.
+/// What storage takes comes on top of the target, so it is a share of it, but this at least.
+const LEAST: u64 = 64 << 10;
+
+/// Bytes that may wait in memory to be written together: more of them gain nothing beside what the interpreter takes.
 fn stage_bytes(target: u64) -> u64 {
-    (target / 1024).clamp(64 << 10, 512 << 10)
+    (target / 1024).clamp(LEAST, 512 << 10)
 }
 
 /// The most bytes of a value that are compressed at once.
 fn longest_block(target: u64) -> usize {
-    usize::try_from(target / 256).unwrap_or(usize::MAX).max(64 << 10)
+    usize::try_from((target / 256).max(LEAST)).unwrap_or(usize::MAX)
 }
 
 /// Storage of frames, whatever it is made of.

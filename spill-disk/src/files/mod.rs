@@ -23,9 +23,7 @@ use state::{Located, State, Stray};
 use crate::Workspace;
 use crate::failure::{self, caught};
 use crate::io::{Io, Lock, read_exact_at};
-use crate::segments::file::Level;
 use crate::segments::format::{HEADER, Identity, Payload, Shape, decode};
-use crate::segments::stage::Staged;
 use crate::segments::writer;
 
 /// A mapping of keys to [`Frames`] that keeps each value in a file of its own.
@@ -155,7 +153,7 @@ impl<K: KeyCodec> Files<K> {
         let generation = self.next.fetch_add(1, Relaxed);
         let (part, path) = (self.directory.join(name::of_part(generation)), self.path(bytes, generation));
         let (weight, owner) = (frames.weight(), header::owner(generation));
-        let record = Staged { payload: Payload::of(frames, shape, owner.tag), level: Level::Fresh };
+        let record = Payload::of(frames, shape, owner.tag);
         let length = header::length(bytes.len());
         let written = caught("writing a file", || {
             let file = self.io.create(&part).map_err(|source| ("create", &part, source))?;

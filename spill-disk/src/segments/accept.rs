@@ -209,11 +209,11 @@ impl<K: Key> Store<K> {
             places.clear();
             went.clear();
             for (place, staged) in records.iter().enumerate().filter(|(_, staged)| staged.level == level) {
-                these.push(staged);
+                these.push(&staged.payload);
                 places.push(place);
             }
             while let Some(rest) = these.get(went.len()..).filter(|rest| !rest.is_empty()) {
-                let run = self.reserve(level, rest.iter().map(|staged| staged.payload.shape.length()))?;
+                let run = self.reserve(level, rest.iter().map(|payload| payload.shape.length()))?;
                 let rest = &rest[..run.records];
                 self.written_or_sealed(&run, || {
                     writer::write_records(&run.file, run.offset, rest, &mut scratch, &mut went)
@@ -234,8 +234,9 @@ impl<K: Key> Store<K> {
         let start = self.clock.now();
         let length = record.payload.shape.length();
         let reserved = self.reserve(record.level, std::iter::once(length)).map_err(|failed| failed.error)?;
-        let outcome = self
-            .written_or_sealed(&reserved, || writer::write_record(&reserved.file, reserved.offset, record));
+        let outcome = self.written_or_sealed(&reserved, || {
+            writer::write_record(&reserved.file, reserved.offset, &record.payload)
+        });
         match outcome {
             Ok(written) => {
                 self.write.add(1, length, self.clock.now().saturating_sub(start));

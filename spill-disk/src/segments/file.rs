@@ -22,7 +22,7 @@ pub(super) struct SegmentFile {
 
 /// How long the records of a segment have lived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
+pub(super) enum Level {
     /// Just written.
     Fresh,
     /// Moved once, or written over a record that was old.

@@ -27,6 +27,7 @@
 //! and where it finds none tries 8 bytes further. Which records live is known only to the process that wrote
 //! them.
 
+use bytes::Bytes;
 use crc32fast::Hasher;
 use spill_core::{ErrorKind, FRAME_ALIGN, Frames, Pool, PoolBuf, Result, fetch_ahead};
 
@@ -99,7 +100,7 @@ pub(super) fn reseal(record: &mut [u8], segment: u32) -> Option<u32> {
 }
 
 /// Where what the checksum is computed of begins. The segment is not among it, so that it is known before the segment is, and
-/// a record that is moved need not be read for it.
+/// that of a record that is moved follows from the one it had.
 pub(crate) const SUMMED: usize = 8;
 
 /// What a segment does to the checksum: no two do the same, since the factor is odd.
@@ -110,6 +111,14 @@ pub(crate) fn mark(segment: u32) -> u32 {
 /// The checksum of a whole record of this segment.
 pub(crate) fn checksum(record: &[u8], segment: u32) -> u32 {
     crc32fast::hash(record.get(SUMMED..).unwrap_or_default()) ^ mark(segment)
+}
+
+/// A part of what is behind the header of a record.
+pub(super) enum Part<'s, 'b> {
+    /// A frame and its number.
+    Frame(usize, &'s Bytes),
+    /// Zeros, or the length of a frame.
+    Between(&'b [u8]),
 }
 
 /// What goes into a record, whichever segment it will be of.
@@ -125,24 +134,34 @@ pub(crate) struct Payload {
 impl Payload {
     /// Reads all of the frames. `shape` is theirs.
     pub(crate) fn of(frames: Frames, shape: Shape, tag: u32) -> Self {
-        const ZEROS: [u8; FRAME_ALIGN] = [0; FRAME_ALIGN];
         let mut payload = Payload { frames, shape, tag, checksum: 0 };
         let mut hasher = Hasher::new();
         hasher.update(&payload.header(0).to_bytes()[SUMMED..]);
-        let mut end = 0;
-        for frame in &payload.frames {
-            fetch_ahead(&**frame);
-            let at = start(end, frame.len() as u64, shape.is_packed());
-            hasher.update(&ZEROS[..(at - end) as usize]);
-            hasher.update(frame);
-            end = at + frame.len() as u64;
-        }
-        if shape.has_table() {
-            payload.frames.iter().for_each(|frame| hasher.update(&(frame.len() as u64).to_le_bytes()));
-        }
-        hasher.update(&ZEROS[..shape.padding()]);
+        payload.for_each_part(|part| match part {
+            Part::Frame(_, frame) => {
+                fetch_ahead(&**frame);
+                hasher.update(frame);
+            }
+            Part::Between(bytes) => hasher.update(bytes),
+        });
         payload.checksum = hasher.finalize();
         payload
+    }
+
+    /// What is behind the header, in order.
+    pub(super) fn for_each_part<'s>(&'s self, mut f: impl FnMut(Part<'s, '_>)) {
+        const ZEROS: [u8; FRAME_ALIGN] = [0; FRAME_ALIGN];
+        let mut end = 0;
+        for (index, frame) in self.frames.iter().enumerate() {
+            let at = start(end, frame.len() as u64, self.shape.is_packed());
+            f(Part::Between(&ZEROS[..(at - end) as usize]));
+            f(Part::Frame(index, frame));
+            end = at + frame.len() as u64;
+        }
+        if self.shape.has_table() {
+            self.frames.iter().for_each(|frame| f(Part::Between(&(frame.len() as u64).to_le_bytes())));
+        }
+        f(Part::Between(&ZEROS[..self.shape.padding()]));
     }
 
     /// The header of its record in this segment.
@@ -196,24 +215,24 @@ impl Shape {
     }
 
     /// Whether the frames lie one right after another.
-    pub(super) fn is_packed(self) -> bool {
+    fn is_packed(self) -> bool {
         self.body < PACKED_BELOW
     }
 
     /// Whether a table of frame lengths follows the body.
-    pub(super) fn has_table(self) -> bool {
+    fn has_table(self) -> bool {
         self.frames != 1
     }
 
     /// Zeros at the end of the record.
-    pub(super) fn padding(self) -> usize {
+    fn padding(self) -> usize {
         let used = HEADER as u64 + self.body + table_length(u64::from(self.frames));
         (self.length() - used) as usize
     }
 }
 
 /// Where a frame of `len` bytes begins when the one before it ends at `end`.
-pub(super) fn start(end: u64, len: u64, packed: bool) -> u64 {
+fn start(end: u64, len: u64, packed: bool) -> u64 {
     if packed || len == 0 {
         end
     } else {
@@ -346,8 +365,6 @@ fn spread(body: &[u8], ranges: &[std::ops::Range<usize>], pool: &Pool) -> Frames
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn shape(lengths: &[usize]) -> Shape {

@@ -19,10 +19,10 @@ const DEAD: u32 = u32::MAX;
 const OVERHEAD: u64 = (size_of::<Staged>() + size_of::<u32>()) as u64;
 
 /// A value that waits to be written.
-pub(crate) struct Staged {
-    pub(crate) payload: Payload,
+pub(super) struct Staged {
+    pub(super) payload: Payload,
     /// The kind of segment it goes to.
-    pub(crate) level: Level,
+    pub(super) level: Level,
 }
 
 impl Staged {

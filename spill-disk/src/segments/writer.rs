@@ -7,8 +7,7 @@ use std::io::{self, IoSlice};
 use spill_core::fetch_ahead;
 
 use super::file::SegmentFile;
-use super::format::{Payload, UNIT, start};
-use super::stage::Staged;
+use super::format::{Part, Payload, UNIT};
 use super::state::Written;
 use crate::io::{File, write_all_vectored_at};
 
@@ -18,9 +17,6 @@ const COPIED: usize = 8 << 10;
 
 /// Bytes of small records that are handed to the system at once, together in memory of that length.
 const GROUP: u64 = 1 << 20;
-
-/// Zeros between frames and behind them.
-const ZEROS: [u8; 64] = [0; 64];
 
 /// Memory that records are put together in, kept from one batch to the next.
 #[derive(Default)]
@@ -43,7 +39,7 @@ enum Piece {
 pub(super) fn write_records(
     file: &SegmentFile,
     mut offset: u64,
-    records: &[&Staged],
+    records: &[&Payload],
     scratch: &mut Scratch,
     written: &mut Vec<Written>,
 ) -> io::Result<()> {
@@ -55,12 +51,12 @@ pub(super) fn write_records(
         let first = offset;
         let from = done;
         while done < records.len() && offset - first < GROUP {
-            if let Some(frame) = records.get(done + 1).and_then(|next| next.payload.frames.iter().next()) {
+            if let Some(frame) = records.get(done + 1).and_then(|next| next.frames.iter().next()) {
                 fetch_ahead(&**frame); // while the one before is copied
             }
-            let checksum = group.add(done - from, &records[done].payload);
+            let checksum = group.add(done - from, records[done]);
             written.push(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum });
-            offset += records[done].payload.shape.length();
+            offset += records[done].shape.length();
             done += 1;
         }
         group.write(&*file.file, first, &records[from..done])?;
@@ -69,10 +65,10 @@ pub(super) fn write_records(
 }
 
 /// Writes one record of any length into the file at `offset`.
-pub(super) fn write_record(file: &SegmentFile, offset: u64, record: &Staged) -> io::Result<Written> {
+pub(super) fn write_record(file: &SegmentFile, offset: u64, record: &Payload) -> io::Result<Written> {
     let mut scratch = Scratch::default();
     let mut group = Group { segment: file.segment, scratch: &mut scratch, referenced: 0 };
-    let checksum = group.add(0, &record.payload);
+    let checksum = group.add(0, record);
     group.write(&*file.file, offset, &[record])?;
     Ok(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum })
 }
@@ -84,12 +80,12 @@ pub(crate) fn write_behind_head(
     segment: u32,
     head_length: usize,
     head: impl FnOnce(u32, &mut [u8]),
-    record: &Staged,
+    record: &Payload,
 ) -> io::Result<u32> {
     let mut scratch = Scratch::default();
     scratch.bytes.resize(head_length, 0);
     let mut group = Group { segment, scratch: &mut scratch, referenced: 0 };
-    let checksum = group.add(0, &record.payload);
+    let checksum = group.add(0, record);
     head(checksum, &mut group.scratch.bytes[..head_length]);
     group.write(file, 0, &[record])?;
     Ok(checksum)
@@ -107,33 +103,24 @@ impl Group<'_> {
     /// Puts one record in and returns its checksum.
     fn add(&mut self, number: usize, payload: &Payload) -> u32 {
         let Scratch { bytes, pieces } = &mut *self.scratch;
-        let Payload { frames, shape, .. } = payload;
         let header = payload.header(self.segment);
         bytes.extend_from_slice(&header.to_bytes());
-        let mut end = 0;
-        for (index, frame) in frames.iter().enumerate() {
-            let at = start(end, frame.len() as u64, shape.is_packed());
-            bytes.extend_from_slice(&ZEROS[..(at - end) as usize]);
-            end = at + frame.len() as u64;
-            if frame.len() <= COPIED {
-                bytes.extend_from_slice(frame);
-            } else {
+        payload.for_each_part(|part| match part {
+            Part::Frame(index, frame) if frame.len() > COPIED => {
                 if self.referenced < bytes.len() {
                     self.referenced = bytes.len();
                     pieces.push(Piece::Scratch(bytes.len()));
                 }
                 pieces.push(Piece::Frame(number, index));
             }
-        }
-        if shape.has_table() {
-            frames.iter().for_each(|frame| bytes.extend_from_slice(&(frame.len() as u64).to_le_bytes()));
-        }
-        bytes.extend_from_slice(&ZEROS[..shape.padding()]);
+            Part::Frame(_, frame) => bytes.extend_from_slice(frame),
+            Part::Between(between) => bytes.extend_from_slice(between),
+        });
         header.checksum
     }
 
     /// Writes what was put in.
-    fn write(self, file: &dyn File, offset: u64, records: &[&Staged]) -> io::Result<()> {
+    fn write(self, file: &dyn File, offset: u64, records: &[&Payload]) -> io::Result<()> {
         let Scratch { bytes, pieces } = self.scratch;
         if self.referenced < bytes.len() {
             pieces.push(Piece::Scratch(bytes.len()));
@@ -143,9 +130,7 @@ impl Group<'_> {
             .iter()
             .map(|piece| match piece {
                 Piece::Scratch(to) => IoSlice::new(&bytes[std::mem::replace(&mut from, *to)..*to]),
-                Piece::Frame(record, frame) => {
-                    IoSlice::new(&records[*record].payload.frames.as_slice()[*frame])
-                }
+                Piece::Frame(record, frame) => IoSlice::new(&records[*record].frames.as_slice()[*frame]),
             })
             .collect();
         write_all_vectored_at(file, &mut buffers, offset)

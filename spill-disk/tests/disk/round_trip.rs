@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{assert_same, config, frames, memory, segment_files, value};
+use crate::common::{assert_same, config, frames, memory, value};
 use spill_core::{FRAME_ALIGN, Frames, ManualClock, MappingExt, MutableMapping};
 use spill_disk::io::{FaultyIo, Operation};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
@@ -174,37 +174,4 @@ fn a_closed_store_refuses_and_leaves_nothing() {
     assert!(segments.get_many(&[1]).pop().unwrap().is_err_and(closed));
     assert_eq!(segments.usage(), spill_core::Usage::default());
     assert!(!segments.contains_key(&1));
-}
-
-/// Compaction reads windows and not each record.
-#[test]
-fn compaction_walks_through_what_was_written_in_batches() {
-    let io = FaultyIo::new(Arc::new(memory()));
-    let config = config(io.clone()).segment_bytes(8 << 20).stage_bytes(2 << 20).compactor(false);
-    let segments: Segments<u64> = Segments::open(config).unwrap();
-    (0..8000).for_each(|key| segments.insert(key, value(key, 4096)).unwrap());
-    segments.flush().unwrap();
-    // all over the segments, so that what lives is in each
-    (0..8000).filter(|key| key % 5 > 0).for_each(|key| assert!(segments.remove(&key).unwrap()));
-    segments.settle().unwrap();
-    let moved = segments.stats().moved.count;
-    assert!(moved > 500, "{moved}");
-    let reads = io.calls_of(Operation::Read);
-    assert!(reads < moved / 4, "{reads} reads for {moved} records");
-    for key in (0..8000).step_by(5) {
-        assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, 4096));
-    }
-}
-
-#[test]
-fn long_values_take_what_is_said() {
-    let io = memory();
-    let config = config(io.clone()).segment_bytes(8 << 20).stage_bytes(64 << 10);
-    let segments: Segments<u64> = Segments::open(config).unwrap();
-    for (key, length) in [262_000, (1 << 20) - 100, 262_100].into_iter().enumerate() {
-        segments.insert(key as u64, value(key as u64, length)).unwrap();
-    }
-    let files: usize = segment_files(&io).iter().map(|(_, file)| file.len()).sum();
-    assert_eq!(segments.usage().physical, files as u64);
-    assert_eq!(segments.usage().physical, segments.usage().spilled.disk);
 }

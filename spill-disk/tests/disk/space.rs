@@ -1,9 +1,11 @@
 //! Space comes back: whatever the stream of operations, the files stay within their bound.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use spill_core::MutableMapping;
 use spill_disk::Segments;
+use spill_disk::io::{FaultyIo, Operation};
 
 use crate::common::{Random, assert_same, config, memory, segment_files, value};
 
@@ -207,4 +209,24 @@ fn several_writers_stay_within_the_bound() {
     segments.settle().unwrap();
     let usage = segments.usage();
     assert!(usage.physical <= usage.spilled.disk * 3 / 2 + 2 * SEGMENT, "{usage:?}");
+}
+
+/// Compaction reads windows and not each record.
+#[test]
+fn compaction_walks_through_what_was_written_in_batches() {
+    let io = FaultyIo::new(Arc::new(memory()));
+    let config = config(io.clone()).segment_bytes(8 << 20).stage_bytes(2 << 20).compactor(false);
+    let segments: Segments<u64> = Segments::open(config).unwrap();
+    (0..8000).for_each(|key| segments.insert(key, value(key, 4096)).unwrap());
+    segments.flush().unwrap();
+    // all over the segments, so that what lives is in each
+    (0..8000).filter(|key| key % 5 > 0).for_each(|key| assert!(segments.remove(&key).unwrap()));
+    segments.settle().unwrap();
+    let moved = segments.stats().moved.count;
+    assert!(moved > 500, "{moved}");
+    let reads = io.calls_of(Operation::Read);
+    assert!(reads < moved / 4, "{reads} reads for {moved} records");
+    for key in (0..8000).step_by(5) {
+        assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, 4096));
+    }
 }

@@ -128,3 +128,16 @@ fn staged_bytes_are_bounded_and_counted_as_spilled() {
     }
     assert_eq!((few.usage().staged, few.stats().write.count), (0, 0));
 }
+
+#[test]
+fn long_values_take_what_is_said() {
+    let io = memory();
+    let config = config(io.clone()).segment_bytes(8 << 20).stage_bytes(64 << 10);
+    let segments: Segments<u64> = Segments::open(config).unwrap();
+    for (key, length) in [262_000, (1 << 20) - 100, 262_100].into_iter().enumerate() {
+        segments.insert(key as u64, value(key as u64, length)).unwrap();
+    }
+    let files: usize = segment_files(&io).iter().map(|(_, file)| file.len()).sum();
+    assert_eq!(segments.usage().physical, files as u64);
+    assert_eq!(segments.usage().physical, segments.usage().spilled.disk);
+}

@@ -23,6 +23,7 @@
 //! Names have no lock but the interpreter's (`gil`): whoever calls them holds that one.
 
 mod buffer;
+mod digest;
 mod error;
 mod fork;
 mod gil;

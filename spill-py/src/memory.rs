@@ -13,6 +13,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use spill_core::Pool;
 
+use crate::digest::Digest;
+
 /// Python's `Py_buffer`: part of the stable interface since 3.11, and of the same layout in 3.10.
 #[repr(C)]
 struct View {
@@ -37,46 +39,88 @@ unsafe extern "C" {
 /// `PyBUF_SIMPLE`: contiguous bytes, or an error.
 const SIMPLE: c_int = 0;
 
-/// A copy of the bytes of `object`, made in memory of `pool` without the interpreter's lock. Others may write to
-/// the original meanwhile; everything that follows reads the copy only.
-pub(crate) fn snapshot(object: &Bound<'_, PyAny>, pool: &Pool) -> PyResult<Bytes> {
-    let mut view = View {
-        buf: std::ptr::null_mut(),
-        obj: std::ptr::null_mut(),
-        len: 0,
-        itemsize: 0,
-        readonly: 0,
-        ndim: 0,
-        format: std::ptr::null_mut(),
-        shape: std::ptr::null_mut(),
-        strides: std::ptr::null_mut(),
-        suboffsets: std::ptr::null_mut(),
-        internal: std::ptr::null_mut(),
-    };
-    // SAFETY: the object is alive and the view is a valid place for an answer.
-    if unsafe { PyObject_GetBuffer(object.as_ptr(), &raw mut view, SIMPLE) } != 0 {
-        return Err(PyErr::take(object.py()).unwrap_or_else(|| PyBufferError::new_err("no buffer")));
-    }
-    let len = usize::try_from(view.len).unwrap_or(0);
-    let from = view.buf.addr();
-    let copy = |pool: &Pool| {
-        let mut to = pool.take(len, 0);
-        // SAFETY: the view, released below, keeps `len` bytes at `from` in place; `to` is as long and apart.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                std::ptr::with_exposed_provenance::<u8>(from),
-                to.as_mut_ptr(),
-                len,
-            );
+/// So many bytes of a frame are digested at once: they stay in the core's first cache between copy and hash.
+const PIECE: usize = 16 << 10;
+
+/// The memory of an object that others may write to meanwhile: it is copied from, and read in no other way.
+struct Source(View);
+
+// SAFETY: what is pointed to is copied from alone, and the view keeps it in place. It is made and released by a thread
+// that holds the interpreter.
+unsafe impl Sync for Source {}
+
+impl Source {
+    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut view = View {
+            buf: std::ptr::null_mut(),
+            obj: std::ptr::null_mut(),
+            len: 0,
+            itemsize: 0,
+            readonly: 0,
+            ndim: 0,
+            format: std::ptr::null_mut(),
+            shape: std::ptr::null_mut(),
+            strides: std::ptr::null_mut(),
+            suboffsets: std::ptr::null_mut(),
+            internal: std::ptr::null_mut(),
+        };
+        // SAFETY: the object is alive and the view is a valid place for an answer.
+        if unsafe { PyObject_GetBuffer(object.as_ptr(), &raw mut view, SIMPLE) } != 0 {
+            return Err(PyErr::take(object.py()).unwrap_or_else(|| PyBufferError::new_err("no buffer")));
         }
+        Ok(Source(view))
+    }
+
+    fn len(&self) -> usize {
+        usize::try_from(self.0.len).unwrap_or(0)
+    }
+
+    /// Fills `to` with the bytes from `at` on, of which there are as many.
+    fn copy(&self, at: usize, to: &mut [u8]) {
+        assert!(at <= self.len() && to.len() <= self.len() - at);
+        // SAFETY: as many bytes lie there as was asserted, which the view keeps in place; `to` is apart.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.0.buf.cast::<u8>().add(at), to.as_mut_ptr(), to.len());
+        }
+    }
+
+    /// Does `work` without the interpreter's lock, unless it is short: to give that up costs more then.
+    fn long<R: Send>(&self, py: Python<'_>, work: impl FnOnce(&Self) -> R + Send) -> R {
+        if self.len() < 64 << 10 { work(self) } else { py.detach(|| work(self)) }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // SAFETY: the view was filled by `of` and is released once, with the interpreter held, as it was there.
+        unsafe { PyBuffer_Release(&raw mut self.0) };
+    }
+}
+
+/// A copy of the bytes of `object`, made in memory of `pool` without the interpreter's lock. Everything that follows
+/// reads the copy only.
+pub(crate) fn snapshot(object: &Bound<'_, PyAny>, pool: &Pool) -> PyResult<Bytes> {
+    let copied = Source::of(object)?.long(object.py(), |source| {
+        let mut to = pool.take(source.len(), 0);
+        source.copy(0, &mut to);
         to
-    };
-    _ = view.buf.expose_provenance();
-    // giving up the interpreter's lock costs more than a short copy
-    let copied = if len < 64 << 10 { copy(pool) } else { object.py().detach(|| copy(pool)) };
-    // SAFETY: the view was filled above and is released once.
-    unsafe { PyBuffer_Release(&raw mut view) };
+    });
     Ok(OUTGOING.keep(copied.freeze()))
+}
+
+/// Adds the bytes of `object` to `digest` as one frame, without the interpreter's lock and without a copy of the whole:
+/// it would take as much memory as the value, and most values were not changed.
+pub(crate) fn digest(object: &Bound<'_, PyAny>, digest: &mut Digest) -> PyResult<()> {
+    Source::of(object)?.long(object.py(), |source| {
+        digest.frame(source.len());
+        let mut piece = vec![0; source.len().min(PIECE)];
+        for at in (0..source.len()).step_by(PIECE) {
+            let piece = &mut piece[..(source.len() - at).min(PIECE)];
+            source.copy(at, piece);
+            digest.bytes(piece);
+        }
+    });
+    Ok(())
 }
 
 /// The bytes of an object that nobody can change, not copied.

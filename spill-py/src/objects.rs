@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,11 +17,11 @@ use spill_core::{
     Clock, Error, ErrorKind, Frames, Meter, MutableMapping, Pool, Result, SpilledSize, Stats, SystemClock,
     Usage,
 };
-use xxhash_rust::xxh3::Xxh3;
 
+use crate::digest::Digest;
 use crate::error::raised;
 use crate::key::Key;
-use crate::memory::{Memory, shared, snapshot};
+use crate::memory::{self, Memory, shared, snapshot};
 use crate::names::{Id, Names};
 use crate::store::{ObjectLevel, Store};
 use crate::tally::{self, Step, Tally};
@@ -52,7 +52,7 @@ pub(crate) struct Objects {
     pool: Pool,
     names: Arc<Names>,
     state: Mutex<State>,
-    /// How many values are stored, so that none is looked for where there are none.
+    /// How many values are stored at most, so that none is looked for where there are none.
     stored: AtomicUsize,
     /// What the threads of the buffer did since they were last asked.
     behind: Mutex<Tally>,
@@ -65,12 +65,13 @@ pub(crate) struct Objects {
 
 #[derive(Default)]
 struct State {
+    /// Of stored values, but for those of which nothing needs to be known.
     records: HashMap<Id, Record>,
     /// Values that are being set by a caller who wants to know when they cannot be encoded.
     watched: HashMap<Id, Option<PyErr>>,
 }
 
-/// What is known of a stored value.
+/// What is known of a stored value that somebody can change.
 struct Record {
     hash: u128,
     /// It was written for the eviction that is under way.
@@ -143,23 +144,21 @@ impl Objects {
         let known = {
             let mut state = self.state.lock();
             let Some(record) = state.records.get_mut(key) else { return Ok(()) };
-            if std::mem::take(&mut record.fresh) || value.immutable() {
+            if std::mem::take(&mut record.fresh) {
                 return Ok(());
             }
             record.hash
         };
-        let frames = self.encoded(key, value)?;
-        let hash = hash(&frames);
-        if hash != known {
-            self.put(key, value, frames, hash)?;
-            if let Some(record) = self.state.lock().records.get_mut(key) {
-                record.fresh = false;
-            }
+        let Some(frames) = self.encoded(key, value, Some(known))? else { return Ok(()) };
+        self.put(key, value, frames)?;
+        if let Some(record) = self.state.lock().records.get_mut(key) {
+            record.fresh = false;
         }
         Ok(())
     }
 
-    fn put(&self, key: &Id, value: &Value, frames: Frames, hash: u128) -> Result<()> {
+    fn put(&self, key: &Id, value: &Value, frames: Frames) -> Result<()> {
+        let hash = (!value.immutable()).then(|| Digest::of(&frames));
         let told = value.weight() >= TOLD_APART;
         let before = if told { self.inner.stats().compress.time } else { Duration::ZERO };
         let began = self.clock.now();
@@ -182,24 +181,26 @@ impl Objects {
             tally.written.0 += 1;
             tally.written.1 += bytes;
         });
-        self.note(key, value, hash, true);
+        if let Some(hash) = hash {
+            self.note(key, value, hash, true);
+        }
         Ok(())
     }
 
+    /// Remembers what was stored of a value, and where it is. Of bytes and text there is nothing to remember: nobody can
+    /// change them, and nothing leads weakly to them.
     fn note(&self, key: &Id, value: &Value, hash: u128, fresh: bool) {
         let weak = Python::attach(|py| PyWeakrefReference::new(&value.object(py)).ok().map(Bound::unbind));
-        let mut state = self.state.lock();
-        let old = state.records.insert(*key, Record { hash, fresh, weak });
-        self.stored.store(state.records.len(), Release);
-        drop(state);
+        let old = self.state.lock().records.insert(*key, Record { hash, fresh, weak });
         drop(old); // with the lock given back
     }
 
-    /// The frames of `value`. Why there are none is logged, or kept for who watches.
-    fn encoded(&self, key: &Id, value: &Value) -> Result<Frames> {
+    /// The frames of `value`, unless their digest is that of the frames it was stored as. Why there are none is logged, or
+    /// kept for who watches.
+    fn encoded(&self, key: &Id, value: &Value, stored: Option<u128>) -> Result<Option<Frames>> {
         let start = self.clock.now();
         let encoded = Python::attach(|py| {
-            self.encode(py, value).map_err(|error| {
+            self.encode(py, value, stored).map_err(|error| {
                 let text = error.to_string();
                 let mut state = self.state.lock();
                 if let Some(watched) = state.watched.get_mut(key) {
@@ -229,28 +230,31 @@ impl Objects {
         }
     }
 
-    fn encode(&self, py: Python<'_>, value: &Value) -> PyResult<Frames> {
+    fn encode(&self, py: Python<'_>, value: &Value, stored: Option<u128>) -> PyResult<Option<Frames>> {
         let object = value.object(py);
         if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-            return Ok(Frames::from(shared(bytes)));
+            return Ok(Some(Frames::from(shared(bytes))));
         }
-        let parts = self.hooks.dumps.bind(py).call1((&object,))?;
-        let mut frames = Vec::new();
+        let parts: Vec<_> =
+            self.hooks.dumps.bind(py).call1((&object,))?.try_iter()?.collect::<PyResult<_>>()?;
+        if let Some(stored) = stored
+            && digest(&parts)? == stored
+        {
+            return Ok(None);
+        }
         // a head of no bytes tells the frames of an object from plain bytes, which are one frame
-        frames.push(Bytes::new());
-        for part in parts.try_iter()? {
-            let part = part?;
-            frames.push(match part.cast_exact::<PyBytes>() {
-                Ok(bytes) => shared(bytes),
-                Err(_) => snapshot(&part, &self.pool)?,
-            });
-        }
-        Ok(frames.into())
+        let head = Ok(Bytes::new());
+        let parts = parts.iter().map(|part| match part.cast_exact::<PyBytes>() {
+            Ok(bytes) => Ok(shared(bytes)),
+            Err(_) => snapshot(part, &self.pool),
+        });
+        let frames: Vec<_> = std::iter::once(head).chain(parts).collect::<PyResult<_>>()?;
+        Ok(Some(frames.into()))
     }
 
-    fn decode(&self, key: &Id, frames: Frames) -> Result<Value> {
+    /// The object of `frames`, which were read until `start`.
+    fn decode(&self, key: &Id, frames: Frames, start: Duration) -> Result<Value> {
         let weight = frames.weight();
-        let start = self.clock.now();
         let decoded = Python::attach(|py| {
             let object = match frames.as_slice() {
                 [only] => PyBytes::new(py, only).into_any(),
@@ -277,6 +281,7 @@ impl Objects {
 
     /// The object of a stored value, should somebody keep it alive.
     fn alive(&self, key: &Id) -> Option<Value> {
+        self.state.lock().records.get(key)?.weak.as_ref()?;
         let weight = self.inner.stored_size(key)?.memory; // storage has a lock: before the interpreter's
         Python::attach(|py| {
             let weak = self.state.lock().records.get(key)?.weak.as_ref()?.clone_ref(py);
@@ -288,24 +293,22 @@ impl Objects {
         self.names.arrived(object.py(), *key, address(object));
         Value::new(&self.names, *key, object, weight)
     }
-
-    fn forget(&self, key: &Id) {
-        let mut state = self.state.lock();
-        let record = state.records.remove(key);
-        self.stored.store(state.records.len(), Release);
-        drop(state);
-        drop(record);
-    }
 }
 
-/// The first 128 bits of nothing else: what two lists of frames with equal bytes and boundaries have in common.
-fn hash(frames: &Frames) -> u128 {
-    let mut hasher = Xxh3::new();
-    for frame in frames {
-        hasher.update(&(frame.len() as u64).to_le_bytes());
-        hasher.update(frame);
+/// That of the frames which these parts of an object become.
+fn digest(parts: &[Bound<'_, PyAny>]) -> PyResult<u128> {
+    let mut digest = Digest::new();
+    digest.frame(0); // the head
+    for part in parts {
+        match part.cast_exact::<PyBytes>() {
+            Ok(bytes) => {
+                digest.frame(bytes.as_bytes().len());
+                digest.bytes(bytes.as_bytes());
+            }
+            Err(_) => memory::digest(part, &mut digest)?,
+        }
     }
-    hasher.digest128()
+    Ok(digest.finish())
 }
 
 impl MutableMapping<Id, Value> for Objects {
@@ -330,7 +333,7 @@ impl MutableMapping<Id, Value> for Objects {
             tally.read.0 += 1;
             tally.read.1 += bytes;
         });
-        let value = self.decode(key, frames)?;
+        let value = self.decode(key, frames, ended)?;
         let hash = self.state.lock().records.get(key).map(|record| record.hash);
         if let Some(hash) = hash {
             self.note(key, &value, hash, false);
@@ -338,13 +341,19 @@ impl MutableMapping<Id, Value> for Objects {
         Ok(Some(value))
     }
     fn insert(&self, key: Id, value: Value) -> Result<()> {
-        let frames = self.encoded(&key, &value)?;
-        let hash = hash(&frames);
-        self.put(&key, &value, frames, hash)
+        let Some(frames) = self.encoded(&key, &value, None)? else { return Ok(()) };
+        self.stored.fetch_add(1, AcqRel);
+        self.put(&key, &value, frames).inspect_err(|_| {
+            self.stored.fetch_sub(1, AcqRel);
+        })
     }
     fn remove(&self, key: &Id) -> Result<bool> {
         let removed = self.inner.remove(key)?;
-        self.forget(key);
+        if removed {
+            self.stored.fetch_sub(1, AcqRel);
+        }
+        let record = self.state.lock().records.remove(key);
+        drop(record); // with the lock given back
         Ok(removed)
     }
     /// A value that cannot be decoded stays.

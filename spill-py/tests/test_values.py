@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
+import overspill
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -81,11 +84,27 @@ def test_a_value_changed_in_place_after_it_was_read_back_is_written_again(buffer
     assert (buffer[0] == 42).all()
 
 
-def test_an_unchanged_value_is_not_written_again(buffer):
-    buffer["a"] = np.zeros(100)
+# short, in several pieces of its digest, and of several frames
+@pytest.mark.parametrize("value", [np.zeros(100), np.arange(100_001.0), [np.arange(9_000.0), "text", np.ones(300_000)]])
+def test_an_unchanged_value_is_not_written_again(tmp_path, value):
+    buffer = overspill.SpillBuffer(tmp_path / "b", target=1 << 30)
+    expected = pickle.dumps(value)
+    buffer["a"] = pickle.loads(expected)  # nobody else keeps it alive
     buffer.evict()
     written = buffer.cumulative_metrics["disk-write", "count"]
-    assert (buffer["a"] == 0).all() and "a" in buffer.fast
+    assert pickle.dumps(buffer["a"]) == expected and "a" in buffer.fast
     buffer.evict()
     assert "a" in buffer.slow
     assert buffer.cumulative_metrics["disk-write", "count"] == written
+
+
+@pytest.mark.parametrize("at", [0, 16_384, 99_999, 100_000])
+def test_one_changed_byte_of_a_long_value_is_written(tmp_path, at):
+    buffer = overspill.SpillBuffer(tmp_path / "b", target=1 << 30)
+    buffer["a"] = np.zeros(100_001, dtype="u1")
+    buffer.evict()
+    buffer["a"][at] = 1
+    buffer.evict()
+    assert "a" in buffer.slow
+    back = buffer["a"]
+    assert back[at] == 1 and back.sum() == 1

@@ -11,6 +11,21 @@ mod imp {
         std::thread::Builder::new().name(name).spawn(f)
     }
 
+    /// The lock, waited for awake at first: for some ten microseconds, which is what waking a thread costs.
+    #[inline(never)]
+    pub(crate) fn lock_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        const TURNS: usize = 400;
+        for _ in 0..TURNS {
+            if !mutex.is_locked()
+                && let Some(guard) = mutex.try_lock()
+            {
+                return guard;
+            }
+            std::hint::spin_loop();
+        }
+        mutex.lock()
+    }
+
     #[derive(Debug, Default)]
     pub(crate) struct Condvar(parking_lot::Condvar);
 
@@ -54,6 +69,10 @@ mod imp {
         }
     }
 
+    pub(crate) fn lock_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex.lock()
+    }
+
     #[derive(Debug, Default)]
     pub(crate) struct Condvar(shuttle::sync::Condvar);
 
@@ -75,4 +94,4 @@ mod imp {
     }
 }
 
-pub(crate) use imp::{Condvar, JoinHandle, Mutex, MutexGuard, spawn};
+pub(crate) use imp::{Condvar, JoinHandle, Mutex, MutexGuard, lock_awake, spawn};

@@ -7,6 +7,7 @@ use super::memories::{FastMemory, Memories, Ram, Stored};
 use super::observe::Observers;
 use super::shared::Shared;
 use super::state::State;
+use super::turns::Turns;
 use super::writers::Writers;
 use super::{Buffer, Lru, Nothing};
 use crate::guard::LogLimit;
@@ -279,7 +280,7 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
         }
         let ceiling = self.ceiling.unwrap_or_else(|| self.target.saturating_add(self.target / 8));
         let core = Arc::new(Core {
-            state: Mutex::new(State::new(self.target, self.offset, slow.len())),
+            state: Turns::new(State::new(self.target, self.offset, slow.len())),
             below: Memories { fast, slow },
             weigher: self.weigher,
             observers: self.observers,

@@ -10,13 +10,14 @@ use super::read::Reading;
 use super::shared::{Asks, Shared};
 use super::slot::CopyState;
 use super::state::State;
+use super::turns::Turns;
 use crate::guard::{LogLimit, guarded};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, MutexGuard};
 use crate::{Clock, Error, ErrorKind, Key, MutableMapping, Overflow, Result, Value, Weigh};
 
 /// What callers, evicters and writer threads share.
 pub(super) struct Core<K, V, B> {
-    pub(super) state: Mutex<State<K, V>>,
+    pub(super) state: Turns<State<K, V>>,
     pub(super) below: B,
     pub(super) weigher: Arc<dyn Weigh<K, V>>,
     pub(super) observers: Observers<K, V>,
@@ -59,7 +60,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// The value of `key`, as a use. Inlined with all that a hit does; the rest is [`read`](Self::read).
     #[inline(always)]
     pub(super) fn get(&self, key: &K) -> Result<Option<V>> {
-        let mut state = self.state.lock();
+        let mut state = self.state.lock_to_hit();
         match state.hit_recent(key) {
             Some(value) => Ok(Some(value)),
             None => self.read(state, key, Reading::Use),
@@ -74,6 +75,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// Sets the value of `key`; above the target, evicts unless `quietly`.
     pub(super) fn insert(&self, key: K, value: V, quietly: bool) -> Result<()> {
         let weight = self.weigh(&key, &value)?;
+        let _spiller = self.state.spill();
         let mut state = self.admit(&key, weight, quietly)?;
         let (old, ended) = self.write_in(&mut state, key, value, weight);
         let target = state.target;

@@ -22,7 +22,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     /// `get` of a value in fast memory or an absent key.
     #[inline]
     pub(crate) fn try_get(&self, key: &K) -> Result<Attempt<Option<V>>> {
-        let mut state = self.core.state.lock();
+        let mut state = self.core.state.lock_to_hit();
         match state.hit_recent(key) {
             Some(value) => Ok(Attempt::Done(Some(value))),
             None => self.try_get_beside(state, key),

@@ -27,6 +27,7 @@ mod spans;
 mod spill;
 mod state;
 mod sums;
+mod turns;
 mod writers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

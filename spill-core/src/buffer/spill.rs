@@ -107,6 +107,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// One attempt, on the next candidate. An eager one has a list of the slots that it tried already: of
     /// those deferred it takes another, due or not, and when all are in flight it waits for a flight.
     fn evict_step(&self, target: Option<u64>, eager: Option<&Vec<u32>>) -> Step {
+        let _spiller = self.state.spill();
         let mut state = self.retry_pending(self.state.lock());
         loop {
             if state.closed {

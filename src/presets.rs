@@ -301,7 +301,7 @@ impl<K: Key, V: Value> Preset<K, V> {
     #[cfg(feature = "object")]
     pub fn objects<C: Codec<V>>(self, codec: C, store: spill_object::Store) -> Result<Objects<K, V, C>> {
         let packs = Packs::of(self.target);
-        let share = Share::with_stage(self.target, packs.stage());
+        let share = Share::without(self.target, packs.stage());
         let objects = packs.objects(store, &share.pool)?;
         self.buffered(&share, Func::new(codec, objects))
     }
@@ -314,9 +314,7 @@ impl<K: Key, V: Value> Preset<K, V> {
     /// As [`disk`](Self::disk) and [`objects`](Self::objects).
     #[cfg(feature = "object")]
     pub fn tiers<C: Codec<V>>(self, codec: C, store: spill_object::Store) -> Result<Tiers<K, V, C>> {
-        let files = Share::of(self.target).stage;
-        let share =
-            Share { stage: files, ..Share::with_stage(self.target, upload_bytes(self.target) + files) };
+        let share = Share::with_files(self.target, upload_bytes(self.target));
         let config = self.segments_config(&share)?;
         let below = files_over_objects(config, self.quota, self.target, store, &share.pool)?;
         self.buffered(&share, Func::new(codec, below))
@@ -351,19 +349,27 @@ impl<K: Key, V: Value> Preset<K, V> {
 struct Share {
     /// What values in fast memory may weigh.
     fast: u64,
-    /// What values that wait to be written may weigh.
+    /// What values that wait to be written to files may weigh.
     stage: u64,
     pool: Pool,
 }
 
 impl Share {
+    /// For files below.
     fn of(target: u64) -> Self {
-        Self::with_stage(target, (target / 16).min(4 << 20))
+        Self::with_files(target, 0)
     }
 
-    fn with_stage(target: u64, stage: u64) -> Self {
+    /// For files below, with `more` bytes for something else. The stage takes its own size again to put records together.
+    fn with_files(target: u64, more: u64) -> Self {
+        let stage = (target / 16).min(4 << 20);
+        Share { stage, ..Self::without(target, 2 * stage + more) }
+    }
+
+    /// Without what is `taken`.
+    fn without(target: u64, taken: u64) -> Self {
         let pool = (target / 8).min(256 << 20);
-        Share { fast: target.saturating_sub(pool + stage), stage, pool: Pool::new(pool) }
+        Share { fast: target.saturating_sub(pool + taken), stage: 0, pool: Pool::new(pool) }
     }
 }
 

@@ -11,7 +11,8 @@ use super::file::{Level, Reservation};
 use super::files::QUOTA;
 use super::format::{Payload, Shape};
 use super::index::Locator;
-use super::stage::{Room, Staged};
+use super::packed::Packed;
+use super::stage::{Batch, Room, Staged};
 use super::state::{State, Written};
 use super::store::Store;
 use super::table::{Run, SegmentTable};
@@ -72,7 +73,7 @@ impl<K: Key> Store<K> {
             Offer::Short(payload) if state.stage.can_hold(Staged::charge(payload.shape)) => payload,
             through => {
                 let level = state.level_of(through.tag(), &key);
-                let record = self.unlocked(state, || Staged { payload: through.payload(), level });
+                let record = self.unlocked(state, || Staged::new(through.payload(), level));
                 let written =
                     self.with_room(state, |state| self.unlocked(state, || self.write_range(&record)))?;
                 return self.unlocked(state, || self.store_written(key, &record, written));
@@ -167,19 +168,22 @@ impl<K: Key> Store<K> {
     }
 
     fn try_batch(&self, state: &mut MutexGuard<'_, State<K>>) -> Result<()> {
-        let Some(batch) = state.handed.take().or_else(|| state.stage.begin()) else { return Ok(()) };
+        let Some(Batch { records, mut packed }) = state.handed.take().or_else(|| state.stage.begin()) else {
+            return Ok(());
+        };
         let mut runs = Vec::new();
-        let mut written = vec![Written::NOWHERE; batch.len()];
+        let mut written = vec![Written::NOWHERE; records.len()];
         let outcome = self.unlocked(state, || {
-            let outcome =
-                failure::caught("writing a batch", || self.write_runs(&batch, &mut runs, &mut written));
-            drop(batch);
+            let outcome = failure::caught("writing a batch", || {
+                self.write_runs(&records, &mut packed, &mut runs, &mut written)
+            });
+            drop(records);
             outcome.unwrap_or_else(|error| Err(Failed { run: None, error }))
         });
         let done = match &outcome {
-            Ok(()) => state.written(&written),
+            Ok(()) => state.written(&written, packed),
             Err(failed) => {
-                state.stage.failed();
+                state.stage.failed(packed);
                 failed.book(&mut state.segments);
                 None
             }
@@ -195,11 +199,11 @@ impl<K: Key> Store<K> {
     fn write_runs(
         &self,
         records: &[Staged],
+        packed: &mut Packed,
         runs: &mut Vec<Run>,
         written: &mut [Written],
     ) -> std::result::Result<(), Failed> {
         let start = self.clock.now();
-        let mut scratch = self.scratch.lock();
         let (mut these, mut places) = (Vec::with_capacity(records.len()), Vec::with_capacity(records.len()));
         let mut went = Vec::with_capacity(records.len());
         let mut bytes = 0;
@@ -209,14 +213,15 @@ impl<K: Key> Store<K> {
             places.clear();
             went.clear();
             for (place, staged) in records.iter().enumerate().filter(|(_, staged)| staged.level == level) {
-                these.push(&staged.payload);
+                these.push(staged);
                 places.push(place);
             }
             while let Some(rest) = these.get(went.len()..).filter(|rest| !rest.is_empty()) {
-                let run = self.reserve(level, rest.iter().map(|payload| payload.shape.length()))?;
+                let run =
+                    self.reserve(level, rest.iter().map(|staged: &&Staged| staged.payload.shape.length()))?;
                 let rest = &rest[..run.records];
                 self.written_or_sealed(&run, || {
-                    writer::write_records(&run.file, run.offset, rest, &mut scratch, &mut went)
+                    writer::write_records(&run.file, run.offset, rest, packed, &mut went)
                 })?;
                 runs.push(run.run());
                 bytes += run.bytes;

@@ -89,8 +89,8 @@ impl<K: Key> Store<K> {
         while let Err(panicked) = caught("writing a batch", || self.write_handed()) {
             tracing::warn!(%panicked, "the thread that writes batches goes on");
             let mut state = self.state.lock();
-            state.handed = None;
-            state.stage.failed();
+            let handed = state.handed.take();
+            state.stage.failed(handed.map(|batch| batch.packed).unwrap_or_default());
             drop(state);
             self.batch_ended.notify_all();
         }

@@ -115,8 +115,8 @@ pub(crate) fn checksum(record: &[u8], segment: u32) -> u32 {
 
 /// A part of what is behind the header of a record.
 pub(super) enum Part<'s, 'b> {
-    /// A frame and its number.
-    Frame(usize, &'s Bytes),
+    /// A frame.
+    Frame(&'s Bytes),
     /// Zeros, or the length of a frame.
     Between(&'b [u8]),
 }
@@ -138,7 +138,7 @@ impl Payload {
         let mut hasher = Hasher::new();
         hasher.update(&payload.header(0).to_bytes()[SUMMED..]);
         payload.for_each_part(|part| match part {
-            Part::Frame(_, frame) => {
+            Part::Frame(frame) => {
                 fetch_ahead(&**frame);
                 hasher.update(frame);
             }
@@ -152,10 +152,10 @@ impl Payload {
     pub(super) fn for_each_part<'s>(&'s self, mut f: impl FnMut(Part<'s, '_>)) {
         const ZEROS: [u8; FRAME_ALIGN] = [0; FRAME_ALIGN];
         let mut end = 0;
-        for (index, frame) in self.frames.iter().enumerate() {
+        for frame in &self.frames {
             let at = start(end, frame.len() as u64, self.shape.is_packed());
             f(Part::Between(&ZEROS[..(at - end) as usize]));
-            f(Part::Frame(index, frame));
+            f(Part::Frame(frame));
             end = at + frame.len() as u64;
         }
         if self.shape.has_table() {

@@ -10,6 +10,7 @@ use spill_core::Frames;
 
 use super::file::Level;
 use super::format::{Payload, Shape};
+use super::packed::Packed;
 
 /// The position of a staged record that was overwritten or removed.
 const DEAD: u32 = u32::MAX;
@@ -18,14 +19,23 @@ const DEAD: u32 = u32::MAX;
 /// the stage may.
 const OVERHEAD: u64 = (size_of::<Staged>() + size_of::<u32>()) as u64;
 
+/// Packed bytes of a batch at most, but for the last record: what more there is of it is packed when it is written.
+const PACKED: u64 = 2 << 20;
+
 /// A value that waits to be written.
 pub(super) struct Staged {
     pub(super) payload: Payload,
     /// The kind of segment it goes to.
     pub(super) level: Level,
+    /// Its place among the packed records of its batch.
+    pub(super) packed: Option<usize>,
 }
 
 impl Staged {
+    pub(super) fn new(payload: Payload, level: Level) -> Self {
+        Staged { payload, level, packed: None }
+    }
+
     /// The RAM it is charged for, in bytes.
     pub(super) fn charge(shape: Shape) -> u64 {
         shape.length() + OVERHEAD
@@ -44,12 +54,21 @@ pub(super) struct Stage {
     half: u64,
     filling: Filling,
     flight: Option<Flight>,
+    /// The memory that the next batch is packed into.
+    spare: Packed,
+}
+
+/// A batch as who writes it gets it.
+pub(super) struct Batch {
+    pub(super) records: Arc<Vec<Staged>>,
+    pub(super) packed: Packed,
 }
 
 #[derive(Default)]
 struct Filling {
     batch: u32,
     records: Vec<Staged>,
+    packed: Packed,
     /// The position of each record's entry in the index.
     positions: Vec<u32>,
     bytes: u64,
@@ -59,6 +78,8 @@ struct Filling {
 pub(super) struct Flight {
     batch: u32,
     pub(super) records: Arc<Vec<Staged>>,
+    /// While nobody writes it.
+    packed: Packed,
     positions: Vec<u32>,
     bytes: u64,
     /// Somebody is writing it.
@@ -94,7 +115,7 @@ pub(super) struct Unstaged {
 impl Stage {
     /// A stage that holds at most `bytes`, half of them in flight.
     pub(super) fn new(bytes: u64) -> Self {
-        Stage { half: bytes / 2, filling: Filling::default(), flight: None }
+        Stage { half: bytes / 2, filling: Filling::default(), flight: None, spare: Packed::default() }
     }
 
     /// Whether a value of this charge can be staged at all.
@@ -137,7 +158,10 @@ impl Stage {
     }
 
     /// Stages a value whose entry is at `position`. There must be [room](Self::room).
-    pub(super) fn push(&mut self, staged: Staged, position: u32) -> Place {
+    pub(super) fn push(&mut self, mut staged: Staged, position: u32) -> Place {
+        if (self.filling.packed.len() as u64) < self.half.min(PACKED) {
+            staged.packed = Some(self.filling.packed.add(&staged.payload));
+        }
         let slot = self.filling.records.len() as u32;
         self.filling.bytes += Staged::charge(staged.payload.shape);
         self.filling.records.push(staged);
@@ -188,48 +212,55 @@ impl Stage {
 
     /// Begins to write a batch: the one whose write failed, or else the half that is filling. `None` when
     /// somebody writes already or nothing waits.
-    pub(super) fn begin(&mut self) -> Option<Arc<Vec<Staged>>> {
+    pub(super) fn begin(&mut self) -> Option<Batch> {
         match &mut self.flight {
             Some(flight) if flight.active => None,
             Some(flight) => {
                 flight.active = true;
-                Some(Arc::clone(&flight.records))
+                let packed = std::mem::take(&mut flight.packed);
+                Some(Batch { records: Arc::clone(&flight.records), packed })
             }
             None if self.filling.records.is_empty() => None,
             None => {
                 let next = Filling {
                     batch: self.filling.batch.wrapping_add(1),
                     records: Vec::with_capacity(self.filling.records.len()),
+                    packed: std::mem::take(&mut self.spare),
                     positions: Vec::with_capacity(self.filling.records.len()),
                     bytes: 0,
                 };
-                let full = std::mem::replace(&mut self.filling, next);
+                let mut full = std::mem::replace(&mut self.filling, next);
+                full.packed.keep();
                 let flight = self.flight.insert(Flight {
                     batch: full.batch,
                     records: Arc::new(full.records),
+                    packed: Packed::default(),
                     positions: full.positions,
                     bytes: full.bytes,
                     active: true,
                 });
-                Some(Arc::clone(&flight.records))
+                Some(Batch { records: Arc::clone(&flight.records), packed: full.packed })
             }
         }
     }
 
     /// Begins to write the half that is filling, unless a batch is in flight.
-    pub(super) fn begin_first(&mut self) -> Option<Arc<Vec<Staged>>> {
+    pub(super) fn begin_first(&mut self) -> Option<Batch> {
         if self.flight.is_some() { None } else { self.begin() }
     }
 
     /// The write failed: the batch stays, and somebody else may try again.
-    pub(super) fn failed(&mut self) {
+    pub(super) fn failed(&mut self, packed: Packed) {
         if let Some(flight) = &mut self.flight {
             flight.active = false;
+            flight.packed = packed;
         }
     }
 
-    /// The write is done: the batch leaves the stage.
-    pub(super) fn written(&mut self) -> Option<Flight> {
+    /// The write is done: the batch leaves the stage, and the memory that it was packed in is used again.
+    pub(super) fn written(&mut self, mut packed: Packed) -> Option<Flight> {
+        packed.clear();
+        self.spare = packed;
         self.flight.take()
     }
 }
@@ -248,7 +279,7 @@ mod tests {
     fn staged(len: usize) -> Staged {
         let frames = Frames::from(Bytes::from(vec![1; len]));
         let shape = Shape::of(&frames).unwrap();
-        Staged { payload: Payload::of(frames, shape, 0), level: Level::Fresh }
+        Staged::new(Payload::of(frames, shape, 0), Level::Fresh)
     }
 
     const CHARGE: u64 = 136 + OVERHEAD;
@@ -265,7 +296,7 @@ mod tests {
             stage.push(staged(100), position);
         }
         assert_eq!(stage.room(CHARGE), Room::Write);
-        assert_eq!(stage.begin().unwrap().len(), 2);
+        assert_eq!(stage.begin().unwrap().records.len(), 2);
         assert!(stage.begin().is_none(), "one writes at a time");
         for position in 2..4 {
             assert_eq!(stage.room(CHARGE), Room::Free);
@@ -273,7 +304,7 @@ mod tests {
         }
         assert_eq!(stage.room(CHARGE), Room::Wait);
         assert_eq!(stage.bytes(), 4 * CHARGE);
-        let written = stage.written().unwrap();
+        let written = stage.written(Packed::default()).unwrap();
         assert_eq!(written.positions().collect::<Vec<_>>(), [Some(0), Some(1)]);
         assert_eq!(stage.room(CHARGE), Room::Write);
     }
@@ -283,12 +314,12 @@ mod tests {
         let mut stage = stage();
         stage.push(staged(100), 0);
         stage.begin().unwrap();
-        stage.failed();
+        stage.failed(Packed::default());
         assert_eq!(stage.room(CHARGE), Room::Write);
         assert_eq!(stage.drain(stage.filling()), Room::Write);
         stage.begin().unwrap();
         assert_eq!(stage.room(CHARGE), Room::Free);
-        assert!(stage.written().is_some());
+        assert!(stage.written(Packed::default()).is_some());
         assert_eq!(stage.drain(stage.filling()), Room::Free);
     }
 
@@ -309,7 +340,10 @@ mod tests {
             11,
             "what is in flight stays until it is written"
         );
-        assert_eq!(stage.written().unwrap().positions().collect::<Vec<_>>(), [Some(9), None]);
+        assert_eq!(
+            stage.written(Packed::default()).unwrap().positions().collect::<Vec<_>>(),
+            [Some(9), None]
+        );
     }
 
     #[test]

@@ -12,7 +12,8 @@ use super::bound::Bound;
 use super::file::{Level, SegmentFile};
 use super::format::Payload;
 use super::index::{Index, Locator, STAGED};
-use super::stage::{Place, Stage, Staged};
+use super::packed::Packed;
+use super::stage::{Batch, Place, Stage, Staged};
 use super::table::SegmentTable;
 
 pub(super) struct State<K> {
@@ -21,7 +22,7 @@ pub(super) struct State<K> {
     /// A thread writes what is handed to it.
     pub(super) writes_behind: bool,
     /// The batch in flight, while nobody has begun to write it.
-    pub(super) handed: Option<Arc<Vec<Staged>>>,
+    pub(super) handed: Option<Batch>,
     pub(super) segments: SegmentTable,
     bound: Bound,
     pub(super) compaction: Compaction,
@@ -164,11 +165,11 @@ impl<K: Key> State<K> {
         let replaced = if let Some(at) = self.index.find(tag, &key) {
             let level = self.level_over(at);
             let replaced = self.release(at);
-            *self.index.locator_mut(at) = locate(self.stage.push(Staged { payload, level }, at));
+            *self.index.locator_mut(at) = locate(self.stage.push(Staged::new(payload, level), at));
             Some(Leftover { _key: key, _frames: replaced })
         } else {
             let at = self.index.next_position()?;
-            let place = self.stage.push(Staged { payload, level: Level::Fresh }, at);
+            let place = self.stage.push(Staged::new(payload, Level::Fresh), at);
             self.index.push(tag, key, at, locate(place));
             None
         };
@@ -212,8 +213,8 @@ impl<K: Key> State<K> {
 
     /// Points the keys of the batch in flight, those that still live, to their records. Returns the batch,
     /// to be dropped without the lock.
-    pub(super) fn written(&mut self, records: &[Written]) -> Option<Arc<Vec<Staged>>> {
-        let flight = self.stage.written()?;
+    pub(super) fn written(&mut self, records: &[Written], packed: Packed) -> Option<Arc<Vec<Staged>>> {
+        let flight = self.stage.written(packed)?;
         for (at, record) in flight.positions().zip(records) {
             let Some(at) = at else { continue };
             let locator = self.index.locator_mut(at);

@@ -19,7 +19,6 @@ use super::reader::Wanted;
 use super::stage::Room;
 use super::state::{Found, State};
 use super::volumes::Volumes;
-use super::writer::Scratch;
 
 pub(super) struct Store<K: Key> {
     pub(super) state: Mutex<State<K>>,
@@ -34,7 +33,6 @@ pub(super) struct Store<K: Key> {
     /// Compaction was wanted at some time.
     wanted: AtomicBool,
     pub(super) files: Files,
-    pub(super) scratch: Mutex<Scratch>,
     pub(super) compaction: Mutex<compact::Scratch>,
     hasher: DefaultHashBuilder,
     pub(super) pool: Pool,
@@ -63,7 +61,6 @@ impl<K: Key> Store<K> {
                 config.quota,
                 PageCache::new(config.page_cache),
             ),
-            scratch: Mutex::default(),
             compaction: Mutex::default(),
             hasher,
             pool: config.pool,

@@ -1,75 +1,54 @@
 //! Bringing records into files.
-//!
-//! Their payloads were read for the checksums not long ago, and are in the processor's cache mostly.
 
-use std::io::{self, IoSlice};
-
-use spill_core::fetch_ahead;
+use std::io;
 
 use super::file::SegmentFile;
-use super::format::{Part, Payload, UNIT};
+use super::format::{Payload, UNIT};
+use super::packed::Packed;
+use super::stage::Staged;
 use super::state::Written;
 use crate::io::{File, write_all_vectored_at};
 
-/// Frames up to this many bytes are copied next to their headers: one buffer more costs the system about as
-/// much as copying this.
-const COPIED: usize = 8 << 10;
-
-/// Bytes of small records that are handed to the system at once, together in memory of that length.
+/// Bytes of records that are handed to the system at once.
 const GROUP: u64 = 1 << 20;
 
-/// Memory that records are put together in, kept from one batch to the next.
-#[derive(Default)]
-pub(super) struct Scratch {
-    /// Headers, tables, zeros and small frames, in order.
-    bytes: Vec<u8>,
-    /// What is to be written, in order.
-    pieces: Vec<Piece>,
-}
-
-enum Piece {
-    /// The scratch bytes up to this index, from where the last such piece ended.
-    Scratch(usize),
-    /// A frame that stays where it is: indices of its record and of the frame.
-    Frame(usize, usize),
-}
-
-/// Writes records one after another into the file, from `offset` on. Where each one went is appended to
-/// `written`.
+/// Writes records one after another into the file, from `offset` on. `packed` has those that were packed when they were
+/// staged. Where each one went is appended to `written`.
 pub(super) fn write_records(
     file: &SegmentFile,
     mut offset: u64,
-    records: &[&Payload],
-    scratch: &mut Scratch,
+    mut records: &[&Staged],
+    packed: &mut Packed,
     written: &mut Vec<Written>,
 ) -> io::Result<()> {
-    let mut done = 0;
-    while done < records.len() {
-        scratch.bytes.clear();
-        scratch.pieces.clear();
-        let mut group = Group { segment: file.segment, scratch, referenced: 0 };
+    let mut places = Vec::new();
+    while !records.is_empty() {
+        packed.drop_added();
+        places.clear();
         let first = offset;
-        let from = done;
-        while done < records.len() && offset - first < GROUP {
-            if let Some(frame) = records.get(done + 1).and_then(|next| next.frames.iter().next()) {
-                fetch_ahead(&**frame); // while the one before is copied
+        for staged in records {
+            if offset - first >= GROUP {
+                break;
             }
-            let checksum = group.add(done - from, records[done]);
+            let (at, checksum) = packed.seal(staged.packed, &staged.payload, file.segment);
+            places.push(at);
             written.push(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum });
-            offset += records[done].shape.length();
-            done += 1;
+            offset += staged.payload.shape.length();
         }
-        group.write(&*file.file, first, &records[from..done])?;
+        let (these, behind) = records.split_at(places.len());
+        let payloads = these.iter().map(|staged| &staged.payload);
+        let mut slices = packed.slices(places.iter().copied().zip(payloads));
+        write_all_vectored_at(&*file.file, &mut slices, first)?;
+        records = behind;
     }
     Ok(())
 }
 
 /// Writes one record of any length into the file at `offset`.
 pub(super) fn write_record(file: &SegmentFile, offset: u64, record: &Payload) -> io::Result<Written> {
-    let mut scratch = Scratch::default();
-    let mut group = Group { segment: file.segment, scratch: &mut scratch, referenced: 0 };
-    let checksum = group.add(0, record);
-    group.write(&*file.file, offset, &[record])?;
+    let mut packed = Packed::default();
+    let (at, checksum) = packed.seal(None, record, file.segment);
+    write_all_vectored_at(&*file.file, &mut packed.slices([(at, record)].into_iter()), offset)?;
     Ok(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum })
 }
 
@@ -82,57 +61,10 @@ pub(crate) fn write_behind_head(
     head: impl FnOnce(u32, &mut [u8]),
     record: &Payload,
 ) -> io::Result<u32> {
-    let mut scratch = Scratch::default();
-    scratch.bytes.resize(head_length, 0);
-    let mut group = Group { segment, scratch: &mut scratch, referenced: 0 };
-    let checksum = group.add(0, record);
-    head(checksum, &mut group.scratch.bytes[..head_length]);
-    group.write(file, 0, &[record])?;
+    let mut packed = Packed::behind(head_length);
+    let (at, checksum) = packed.seal(None, record, segment);
+    head(checksum, packed.head());
+    let mut slices = packed.slices([(at, record)].into_iter());
+    write_all_vectored_at(file, &mut slices, 0)?;
     Ok(checksum)
-}
-
-/// Records that are written together.
-struct Group<'a> {
-    segment: u32,
-    scratch: &'a mut Scratch,
-    /// Scratch bytes that belong to a piece already.
-    referenced: usize,
-}
-
-impl Group<'_> {
-    /// Puts one record in and returns its checksum.
-    fn add(&mut self, number: usize, payload: &Payload) -> u32 {
-        let Scratch { bytes, pieces } = &mut *self.scratch;
-        let header = payload.header(self.segment);
-        bytes.extend_from_slice(&header.to_bytes());
-        payload.for_each_part(|part| match part {
-            Part::Frame(index, frame) if frame.len() > COPIED => {
-                if self.referenced < bytes.len() {
-                    self.referenced = bytes.len();
-                    pieces.push(Piece::Scratch(bytes.len()));
-                }
-                pieces.push(Piece::Frame(number, index));
-            }
-            Part::Frame(_, frame) => bytes.extend_from_slice(frame),
-            Part::Between(between) => bytes.extend_from_slice(between),
-        });
-        header.checksum
-    }
-
-    /// Writes what was put in.
-    fn write(self, file: &dyn File, offset: u64, records: &[&Payload]) -> io::Result<()> {
-        let Scratch { bytes, pieces } = self.scratch;
-        if self.referenced < bytes.len() {
-            pieces.push(Piece::Scratch(bytes.len()));
-        }
-        let mut from = 0;
-        let mut buffers: Vec<_> = pieces
-            .iter()
-            .map(|piece| match piece {
-                Piece::Scratch(to) => IoSlice::new(&bytes[std::mem::replace(&mut from, *to)..*to]),
-                Piece::Frame(record, frame) => IoSlice::new(&records[*record].frames.as_slice()[*frame]),
-            })
-            .collect();
-        write_all_vectored_at(file, &mut buffers, offset)
-    }
 }

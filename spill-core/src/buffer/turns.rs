@@ -1,7 +1,7 @@
 //! Whose turn it is with the state.
 //!
-//! A thread that spills takes the state several times for each value, for less than a microsecond each. A hit that slept
-//! meanwhile would wait some microseconds to be woken, so it waits awake. Where only hits meet, the one that sleeps leaves
+//! A thread that inserts and spills takes the state several times for each value, for less than a microsecond each. A hit
+//! that slept meanwhile would wait some microseconds to be woken, so it waits awake. Where only hits meet, the one that sleeps leaves
 //! the state to the other in its core's cache, and both are faster.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,12 +12,12 @@ use crate::sync::{Mutex, MutexGuard, lock_awake};
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(super) struct Turns<T> {
-    /// A thread is spilling. Where several do, the first to end takes it back for all: some hits sleep then.
+    /// A thread inserts or spills. Where several do, the first to end takes it back for all: some hits sleep then.
     spilling: AtomicBool,
     state: Mutex<T>,
 }
 
-/// A thread that spills, until it is dropped.
+/// A thread that inserts or spills, until it is dropped.
 pub(super) struct Spiller<'a>(&'a AtomicBool);
 
 impl<T> Turns<T> {
@@ -36,7 +36,7 @@ impl<T> Turns<T> {
         if self.spilling.load(Relaxed) { lock_awake(&self.state) } else { self.state.lock() }
     }
 
-    /// Notes that this thread begins to spill.
+    /// Notes that this thread begins to insert or to spill.
     #[inline]
     pub(super) fn spill(&self) -> Spiller<'_> {
         self.spilling.store(true, Relaxed);

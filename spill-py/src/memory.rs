@@ -46,7 +46,7 @@ const PIECE: usize = 16 << 10;
 struct Source(View);
 
 // SAFETY: what is pointed to is copied from alone, and the view keeps it in place. It is made and released by a thread
-// that holds the interpreter.
+// that holds the interpreter; a simple view has no pointers into itself, and may be moved.
 unsafe impl Sync for Source {}
 
 impl Source {

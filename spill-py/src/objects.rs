@@ -144,12 +144,16 @@ impl Objects {
         let known = {
             let mut state = self.state.lock();
             let Some(record) = state.records.get_mut(key) else { return Ok(()) };
-            if std::mem::take(&mut record.fresh) {
+            if std::mem::take(&mut record.fresh) || value.immutable() {
                 return Ok(());
             }
             record.hash
         };
-        let Some(frames) = self.encoded(key, value, Some(known))? else { return Ok(()) };
+        let changed = self.encoded(key, value, |py| {
+            let parts = self.parts(py, value)?;
+            if digest(&parts)? == known { Ok(None) } else { self.frames(&parts).map(Some) }
+        })?;
+        let Some(frames) = changed else { return Ok(()) };
         self.put(key, value, frames)?;
         if let Some(record) = self.state.lock().records.get_mut(key) {
             record.fresh = false;
@@ -195,12 +199,16 @@ impl Objects {
         drop(old); // with the lock given back
     }
 
-    /// The frames of `value`, unless their digest is that of the frames it was stored as. Why there are none is logged, or
-    /// kept for who watches.
-    fn encoded(&self, key: &Id, value: &Value, stored: Option<u128>) -> Result<Option<Frames>> {
+    /// What `encode` makes of `value`. Why it makes nothing is logged, or kept for who watches.
+    fn encoded<R>(
+        &self,
+        key: &Id,
+        value: &Value,
+        encode: impl FnOnce(Python<'_>) -> PyResult<R>,
+    ) -> Result<R> {
         let start = self.clock.now();
         let encoded = Python::attach(|py| {
-            self.encode(py, value, stored).map_err(|error| {
+            encode(py).map_err(|error| {
                 let text = error.to_string();
                 let mut state = self.state.lock();
                 if let Some(watched) = state.watched.get_mut(key) {
@@ -230,18 +238,19 @@ impl Objects {
         }
     }
 
-    fn encode(&self, py: Python<'_>, value: &Value, stored: Option<u128>) -> PyResult<Option<Frames>> {
-        let object = value.object(py);
-        if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-            return Ok(Some(Frames::from(shared(bytes))));
+    fn encode(&self, py: Python<'_>, value: &Value) -> PyResult<Frames> {
+        if let Ok(bytes) = value.object(py).cast_exact::<PyBytes>() {
+            return Ok(Frames::from(shared(bytes)));
         }
-        let parts: Vec<_> =
-            self.hooks.dumps.bind(py).call1((&object,))?.try_iter()?.collect::<PyResult<_>>()?;
-        if let Some(stored) = stored
-            && digest(&parts)? == stored
-        {
-            return Ok(None);
-        }
+        self.frames(&self.parts(py, value)?)
+    }
+
+    /// The buffers that an object is serialised as.
+    fn parts<'py>(&self, py: Python<'py>, value: &Value) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        self.hooks.dumps.bind(py).call1((value.object(py),))?.try_iter()?.collect()
+    }
+
+    fn frames(&self, parts: &[Bound<'_, PyAny>]) -> PyResult<Frames> {
         // a head of no bytes tells the frames of an object from plain bytes, which are one frame
         let head = Ok(Bytes::new());
         let parts = parts.iter().map(|part| match part.cast_exact::<PyBytes>() {
@@ -249,7 +258,7 @@ impl Objects {
             Err(_) => snapshot(part, &self.pool),
         });
         let frames: Vec<_> = std::iter::once(head).chain(parts).collect::<PyResult<_>>()?;
-        Ok(Some(frames.into()))
+        Ok(frames.into())
     }
 
     /// The object of `frames`, which were read until `start`.
@@ -300,13 +309,7 @@ fn digest(parts: &[Bound<'_, PyAny>]) -> PyResult<u128> {
     let mut digest = Digest::new();
     digest.frame(0); // the head
     for part in parts {
-        match part.cast_exact::<PyBytes>() {
-            Ok(bytes) => {
-                digest.frame(bytes.as_bytes().len());
-                digest.bytes(bytes.as_bytes());
-            }
-            Err(_) => memory::digest(part, &mut digest)?,
-        }
+        memory::digest(part, &mut digest)?;
     }
     Ok(digest.finish())
 }
@@ -341,11 +344,9 @@ impl MutableMapping<Id, Value> for Objects {
         Ok(Some(value))
     }
     fn insert(&self, key: Id, value: Value) -> Result<()> {
-        let Some(frames) = self.encoded(&key, &value, None)? else { return Ok(()) };
+        let frames = self.encoded(&key, &value, |py| self.encode(py, &value))?;
         self.stored.fetch_add(1, AcqRel);
-        self.put(&key, &value, frames).inspect_err(|_| {
-            self.stored.fetch_sub(1, AcqRel);
-        })
+        self.put(&key, &value, frames)
     }
     fn remove(&self, key: &Id) -> Result<bool> {
         let removed = self.inner.remove(key)?;

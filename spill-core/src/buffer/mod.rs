@@ -104,7 +104,8 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     /// [`Closed`](crate::ErrorKind::Closed).
     #[inline]
     pub fn get_fast(&self, key: &K) -> Result<Option<V>> {
-        Ok(self.core.open()?.hit(key))
+        let mut state = self.core.state.lock_to_hit();
+        if state.closed { Err(core::closed()) } else { Ok(state.hit(key)) }
     }
 }
 

@@ -298,6 +298,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
 
     /// Spills a batch that was begun under the lock, in as few calls of storage as it takes.
     pub(super) fn spill_batch(&self, begun: Vec<Begun<K, V>>) {
+        let _spiller = self.state.spill();
         let batch: Vec<Spill<K, V>> = begun
             .into_iter()
             .filter_map(|begun| match begun {

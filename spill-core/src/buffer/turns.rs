@@ -1,8 +1,8 @@
 //! Whose turn it is with the state.
 //!
-//! A thread that inserts and spills takes the state several times for each value, for less than a microsecond each. A hit
-//! that slept meanwhile would wait some microseconds to be woken, so it waits awake. Where only hits meet, the one that sleeps leaves
-//! the state to the other in its core's cache, and both are faster.
+//! A thread that inserts or spills takes the state several times for each value, for less than a microsecond each. A
+//! hit that slept meanwhile would wait some microseconds to be woken, so it waits awake, for as long as that would take.
+//! Where only hits meet, the one that sleeps leaves the state to the other in its core's cache, and both are faster.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

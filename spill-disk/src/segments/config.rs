@@ -80,7 +80,7 @@ impl SegmentsConfig {
     }
 
     /// Bytes of RAM that accepted values may take until they are written. With 0 each value is written before
-    /// `insert` returns. To put short records together takes as much again, and 5 MiB at most.
+    /// `insert` returns. To put short records together takes as much again, and 7 MiB at most.
     #[must_use]
     pub fn stage_bytes(mut self, bytes: u64) -> Self {
         self.stage_bytes = bytes;

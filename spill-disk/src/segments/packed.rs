@@ -1,8 +1,8 @@
 //! Records as they go to a file: headers, tables, zeros and short frames side by side in memory of ours, while long
 //! frames stay where they are.
 //!
-//! A record is packed when it is staged. It was read for its checksum right before, and is in that core's cache; and who
-//! writes batches has more to do than who stages.
+//! A short record is packed when it is staged. It was read for its checksum right before, and is in that core's cache; and
+//! who writes batches has more to do than who stages.
 
 use std::io::IoSlice;
 
@@ -11,6 +11,9 @@ use super::format::{HEADER, Part, Payload};
 /// Frames up to this many bytes are copied next to their headers: one buffer more costs the system about as much as
 /// copying this.
 const COPIED: usize = 8 << 10;
+
+/// Records up to this many bytes are packed when they are staged, and whole: none of their frames stays where it is.
+const SHORT: u64 = (COPIED + HEADER) as u64;
 
 /// Records behind one another.
 #[derive(Default)]
@@ -33,8 +36,12 @@ impl Packed {
         self.bytes.len()
     }
 
-    /// Puts a record in, whichever segment it will be of. Gives its place.
-    pub(super) fn add(&mut self, payload: &Payload) -> usize {
+    /// Puts a short record in, whichever segment it will be of. Gives its place.
+    pub(super) fn add_short(&mut self, payload: &Payload) -> Option<usize> {
+        (payload.shape.length() <= SHORT).then(|| self.add(payload))
+    }
+
+    fn add(&mut self, payload: &Payload) -> usize {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&payload.header(0).to_bytes());
         payload.for_each_part(|part| match part {

@@ -19,7 +19,8 @@ const DEAD: u32 = u32::MAX;
 /// the stage may.
 const OVERHEAD: u64 = (size_of::<Staged>() + size_of::<u32>()) as u64;
 
-/// Packed bytes of a batch at most, but for the last record: what more there is of it is packed when it is written.
+/// Packed bytes of a batch at most, but for the last record: what more there is of it is packed when it is written, as is
+/// what has no neighbour among them any more.
 const PACKED: u64 = 2 << 20;
 
 /// A value that waits to be written.
@@ -27,13 +28,19 @@ pub(super) struct Staged {
     pub(super) payload: Payload,
     /// The kind of segment it goes to.
     pub(super) level: Level,
-    /// Its place among the packed records of its batch.
+    /// Its place among the packed records of its batch, if it is short.
     pub(super) packed: Option<usize>,
 }
 
 impl Staged {
     pub(super) fn new(payload: Payload, level: Level) -> Self {
         Staged { payload, level, packed: None }
+    }
+
+    /// Whether it was packed right before `next`.
+    pub(super) fn is_before(&self, next: &Staged) -> bool {
+        let end = self.packed.map(|at| at as u64 + self.payload.shape.length());
+        end.is_some() && end == next.packed.map(|at| at as u64)
     }
 
     /// The RAM it is charged for, in bytes.
@@ -160,7 +167,7 @@ impl Stage {
     /// Stages a value whose entry is at `position`. There must be [room](Self::room).
     pub(super) fn push(&mut self, mut staged: Staged, position: u32) -> Place {
         if (self.filling.packed.len() as u64) < self.half.min(PACKED) {
-            staged.packed = Some(self.filling.packed.add(&staged.payload));
+            staged.packed = self.filling.packed.add_short(&staged.payload);
         }
         let slot = self.filling.records.len() as u32;
         self.filling.bytes += Staged::charge(staged.payload.shape);
@@ -207,6 +214,9 @@ impl Stage {
         let staged = self.filling.records.swap_remove(slot);
         self.filling.positions.swap_remove(slot);
         self.filling.bytes -= Staged::charge(staged.payload.shape);
+        if self.filling.records.is_empty() {
+            self.filling.packed.clear();
+        }
         Unstaged { frames: Some(staged.payload.frames), moved: self.filling.positions.get(slot).copied() }
     }
 
@@ -344,6 +354,34 @@ mod tests {
             stage.written(Packed::default()).unwrap().positions().collect::<Vec<_>>(),
             [Some(9), None]
         );
+    }
+
+    #[test]
+    fn short_records_are_packed_one_behind_another() {
+        let mut stage = Stage::new(1 << 20);
+        for (position, len) in [10, 9000, 20, 30].into_iter().enumerate() {
+            stage.push(staged(len), position as u32);
+        }
+        let Place { batch, .. } = stage.push(staged(40), 4);
+        stage.remove(Place { batch, slot: 2 });
+        let Batch { records, packed } = stage.begin().unwrap();
+        let [ten, long, forty, thirty] = records.as_slice() else { panic!("{} records", records.len()) };
+        assert_eq!(long.packed, None);
+        assert!(thirty.is_before(forty), "the last one got the place of the one removed");
+        assert!(!ten.is_before(long) && !ten.is_before(forty) && !long.is_before(forty));
+        stage.written(packed);
+    }
+
+    #[test]
+    fn what_dies_while_it_is_staged_takes_no_memory_for_long() {
+        let mut stage = Stage::new(1 << 20);
+        for _ in 0..100_000 {
+            let place = stage.push(staged(100), 0);
+            stage.remove(place);
+        }
+        assert_eq!(stage.filling.packed.len(), 0);
+        let place = stage.push(staged(100), 0);
+        assert_eq!(stage.get(place).unwrap().packed, Some(0));
     }
 
     #[test]

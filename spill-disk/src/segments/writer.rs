@@ -26,11 +26,17 @@ pub(super) fn write_records(
         packed.drop_added();
         places.clear();
         let first = offset;
-        for staged in records {
+        let mut before = None;
+        for (n, staged) in records.iter().enumerate() {
             if offset - first >= GROUP {
                 break;
             }
-            let (at, checksum) = packed.seal(staged.packed, &staged.payload, file.segment);
+            // one that stands alone would be a buffer of its own, which costs more than to pack it again
+            let follows = before.is_some_and(|before: &Staged| before.is_before(staged));
+            let leads = records.get(n + 1).is_some_and(|next| staged.is_before(next));
+            let place = staged.packed.filter(|_| follows || leads);
+            before = place.map(|_| *staged);
+            let (at, checksum) = packed.seal(place, &staged.payload, file.segment);
             places.push(at);
             written.push(Written { segment: file.segment, offset: (offset / UNIT) as u32, checksum });
             offset += staged.payload.shape.length();

@@ -15,6 +15,11 @@ const COPIED: usize = 8 << 10;
 /// Records up to this many bytes are packed when they are staged, and whole: none of their frames stays where it is.
 const SHORT: u64 = (COPIED + HEADER) as u64;
 
+/// Whether a frame stays where it is.
+fn is_long(frame: &[u8]) -> bool {
+    frame.len() > COPIED
+}
+
 /// Records behind one another.
 #[derive(Default)]
 pub(super) struct Packed {
@@ -36,16 +41,16 @@ impl Packed {
         self.bytes.len()
     }
 
-    /// Puts a short record in, whichever segment it will be of. Gives its place.
+    /// Puts a short record in, but for its header, which tells the segment. Gives its place.
     pub(super) fn add_short(&mut self, payload: &Payload) -> Option<usize> {
         (payload.shape.length() <= SHORT).then(|| self.add(payload))
     }
 
     fn add(&mut self, payload: &Payload) -> usize {
         let at = self.bytes.len();
-        self.bytes.extend_from_slice(&payload.header(0).to_bytes());
+        self.bytes.extend_from_slice(&[0; HEADER]);
         payload.for_each_part(|part| match part {
-            Part::Frame(frame) if frame.len() > COPIED => {}
+            Part::Frame(frame) if is_long(frame) => {}
             Part::Frame(frame) => self.bytes.extend_from_slice(frame),
             Part::Between(between) => self.bytes.extend_from_slice(between),
         });
@@ -97,7 +102,7 @@ impl Packed {
             }
             to = at + HEADER;
             payload.for_each_part(|part| match part {
-                Part::Frame(frame) if frame.len() > COPIED => {
+                Part::Frame(frame) if is_long(frame) => {
                     slices.push(IoSlice::new(&self.bytes[from..to]));
                     slices.push(IoSlice::new(frame));
                     from = to;

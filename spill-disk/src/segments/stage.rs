@@ -39,8 +39,8 @@ impl Staged {
 
     /// Whether it was packed right before `next`.
     pub(super) fn is_before(&self, next: &Staged) -> bool {
-        let end = self.packed.map(|at| at as u64 + self.payload.shape.length());
-        end.is_some() && end == next.packed.map(|at| at as u64)
+        let places = self.packed.zip(next.packed);
+        places.is_some_and(|(at, next)| at as u64 + self.payload.shape.length() == next as u64)
     }
 
     /// The RAM it is charged for, in bytes.

@@ -1,5 +1,6 @@
 //! A hit in fast memory. The peer is the `lru` crate behind a parking_lot mutex, with the same keys and values.
 
+use std::cell::Cell;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -47,14 +48,15 @@ where
             (0..HITS / threads as u64).map(|_| random.u32(0..keys.len() as u32)).collect()
         })
         .collect();
+    let (our_round, peer_round) = (Cell::new(0), Cell::new(0));
     pair(
         &what,
         Unit::NanosEach(HITS),
         Some((Better::LessTime, goal)),
         rounds,
-        || walk(&walks, keys, |key| *ours.get(key).unwrap().unwrap()),
+        || walk(&walks, keys, next(&our_round), |key| *ours.get(key).unwrap().unwrap()),
         || {
-            walk(&walks, keys, |key| {
+            walk(&walks, keys, next(&peer_round), |key| {
                 let value = peer.lock().get(key).cloned();
                 *value.unwrap()
             })
@@ -62,17 +64,38 @@ where
     )
 }
 
+fn next(round: &Cell<usize>) -> usize {
+    round.replace(round.get() + 1)
+}
+
 /// Times `get` along every walk, each in a thread of its own. Called as a program calls it, not through a
 /// pointer.
-fn walk<K: Sync>(walks: &[Vec<u32>], keys: &[K], get: impl Fn(&K) -> u64 + Sync) -> Run {
+fn walk<K: Sync>(walks: &[Vec<u32>], keys: &[K], round: usize, get: impl Fn(&K) -> u64 + Sync) -> Run {
     timed(|| {
         std::thread::scope(|scope| {
             for walk in walks {
                 scope.spawn(|| {
-                    let sum = walk.iter().fold(0u64, |sum, &n| sum.wrapping_add(get(&keys[n as usize])));
-                    std::hint::black_box(sum);
+                    deeper(round % 13, &mut || {
+                        let sum = walk.iter().fold(0u64, |sum, &n| sum.wrapping_add(get(&keys[n as usize])));
+                        std::hint::black_box(sum);
+                    });
                 });
             }
         })
     })
+}
+
+/// Runs `f` so many frames further down the stack. What a loop keeps there may share the lowest twelve bits of its address
+/// with what it reads from the heap, and is then waited for: twice the time, in either path and by luck alone. Both begin
+/// at a page wherever the process is, so each round has another place (Mytkowicz et al., Producing Wrong Data Without Doing
+/// Anything Obviously Wrong, 2009).
+#[inline(never)]
+fn deeper(frames: usize, f: &mut impl FnMut()) {
+    let frame = std::hint::black_box([0_u8; 256]);
+    if frames == 0 {
+        f()
+    } else {
+        deeper(frames - 1, f)
+    }
+    std::hint::black_box(&frame);
 }

@@ -40,20 +40,6 @@ impl Line {
     /// The slots with this tag, as bits.
     #[inline(always)]
     fn slots(&self, tag: u8) -> u32 {
-        self.same(tag) & ALL
-    }
-
-    /// Whether something passed the line because it was full. All of the head is compared, as for tags: the byte alone
-    /// would be taken from what was loaded for them by way of the stack, and with a lock behind it some processors
-    /// then do nothing of the next hit before this one's memory is there (Xeon of 2024: 800 ns for 230).
-    #[inline(always)]
-    fn is_passed(&self) -> bool {
-        self.same(0) & 1 << PASSED == 0
-    }
-
-    /// The bytes of the head that are this one, as bits.
-    #[inline(always)]
-    fn same(&self, byte: u8) -> u32 {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_load_si128, _mm_movemask_epi8, _mm_set1_epi8};
@@ -61,14 +47,24 @@ impl Line {
             // aligned to 64.
             let same = unsafe {
                 let head = _mm_load_si128(self.head.as_ptr().cast());
-                _mm_movemask_epi8(_mm_cmpeq_epi8(head, _mm_set1_epi8(byte.cast_signed())))
+                _mm_movemask_epi8(_mm_cmpeq_epi8(head, _mm_set1_epi8(tag.cast_signed())))
             };
-            same.cast_unsigned()
+            same.cast_unsigned() & ALL
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
-            self.head.iter().enumerate().fold(0, |bits, (n, found)| bits | u32::from(*found == byte) << n)
+            let tags = self.head.iter().take(SLOTS).enumerate();
+            tags.fold(0, |bits, (n, found)| bits | u32::from(*found == tag) << n)
         }
+    }
+
+    /// Whether something passed the line because it was full. The byte is loaded once more: else all that was loaded for
+    /// the tags is kept on the stack meanwhile. A store of what is still waited for holds up whatever is read from an
+    /// address with the same lowest bits, and nothing is done of the next hit: it can take four times as long.
+    #[inline(always)]
+    fn is_passed(&self) -> bool {
+        // SAFETY: it is a reference.
+        unsafe { std::ptr::read_volatile(&raw const self.head[PASSED]) != 0 }
     }
 
     /// The slot with this tag whose position `is` the one, and the position.

@@ -201,6 +201,27 @@ fn a_read_of_slow_memory_holds_no_lock() {
     });
 }
 
+#[test]
+fn an_insert_asks_slow_memory_without_the_lock() {
+    let buffer = buffer(100);
+    buffer.insert(1, val(1, 10)).unwrap();
+    buffer.insert(2, val(2, 10)).unwrap();
+    buffer.evict_key(&2).unwrap();
+    let gate = Gate::closed();
+    buffer.slow().inject(Plan::nth(1).on([Operation::ContainsKey]).key(2), Fault::block(&gate));
+    thread::scope(|scope| {
+        let open = gate.open_on_drop();
+        let inserting = scope.spawn(|| buffer.insert(2, val(3, 10)));
+        gate.wait_for(1);
+        assert_eq!(buffer.get(&1).unwrap(), Some(val(1, 10)));
+        // whatever becomes of the key meanwhile, the answer is not taken for a newer one
+        assert!(buffer.remove(&2).unwrap());
+        drop(open);
+        inserting.join().unwrap().unwrap();
+    });
+    assert_eq!((buffer.len(), buffer.get(&2).unwrap()), (2, Some(val(3, 10))));
+}
+
 /// Z11: all threads that get one spilled key get it, and storage is read once.
 #[test]
 fn simultaneous_gets_of_one_key_read_storage_once() {

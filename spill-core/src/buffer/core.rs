@@ -39,6 +39,14 @@ pub(super) struct Core<K, V, B> {
     pub(super) progress: Condvar,
 }
 
+/// What slow memory said of a key that had no slot, and how many slots had been freed by then. While that many are, it
+/// still holds: only the owner of a slot changes what slow memory has of its key.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    present: bool,
+    departures: u64,
+}
+
 impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// The state, unless the buffer is closed.
     #[inline(always)]
@@ -76,10 +84,15 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn insert(&self, key: K, value: V, quietly: bool) -> Result<()> {
         let weight = self.weigh(&key, &value)?;
         let _spiller = self.state.spill();
+        let asked = self.ask_slow(&key);
         let mut state = self.admit(&key, weight, quietly)?;
-        let (old, ended) = self.write_in(&mut state, key, value, weight);
+        let (old, ended) = self.write_in(&mut state, key, value, weight, asked);
         let target = state.target;
-        let shrink = !quietly && (state.above(target) || B::STORED); // stored, it may weigh something else
+        let above = state.above(target);
+        let shrink = !quietly && (above || B::STORED); // stored, it may weigh something else
+        if above {
+            state.table.fetch_behind_oldest();
+        }
         drop(state);
         drop(old);
         self.finish(ended);
@@ -89,6 +102,19 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         Ok(())
     }
 
+    /// Asks slow memory for a key that has no slot, without the lock: for as long as that takes, other threads have their
+    /// hits. `None`: it has a slot.
+    fn ask_slow(&self, key: &K) -> Option<Asked> {
+        let state = self.state.lock();
+        if self.discards || state.table.find(key).is_some() {
+            return None;
+        }
+        state.table.fetch_oldest(); // most often it is evicted to make room
+        let departures = state.departures;
+        drop(state);
+        Some(Asked { present: self.below.slow().contains_key(key), departures })
+    }
+
     /// Sets the value of `key`, and gives back the old one with what is left to do.
     pub(super) fn write_in(
         &self,
@@ -96,10 +122,15 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         key: K,
         value: V,
         weight: u64,
+        asked: Option<Asked>,
     ) -> (Option<V>, Ended<K, V>) {
+        let in_slow = |state: &State<K, V>, key: &K| match asked {
+            Some(asked) if asked.departures == state.departures => asked.present,
+            _ => self.below.slow().contains_key(key),
+        };
         let (i, was_present, key) = match state.table.find(&key) {
             Some(i) => (i, state.slot(i).present(), Some(key)),
-            None if self.below.slow().contains_key(&key) => (state.open(key, CopyState::Stale), true, None),
+            None if in_slow(state, &key) => (state.open(key, CopyState::Stale), true, None),
             None if B::STORED => (state.open(key, CopyState::Absent), false, None),
             None => {
                 state.add(key, value, weight);

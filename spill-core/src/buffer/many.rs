@@ -262,7 +262,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         let (mut left, mut replaced) = (Vec::new(), Vec::new());
         for (key, value, weight) in batch {
             results.push(weight.map(|weight| {
-                let (old, ended) = self.write_in(&mut state, key, value, weight);
+                let (old, ended) = self.write_in(&mut state, key, value, weight, None);
                 replaced.push(old); // to be dropped without the lock
                 left.push(ended);
             }));

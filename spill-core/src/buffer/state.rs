@@ -33,6 +33,8 @@ pub(super) struct State<K, V> {
     pub(super) target: u64,
     pub(super) offset: u64,
     pub(super) counts: Counts,
+    /// How many slots were freed.
+    pub(super) departures: u64,
     pub(super) closed: bool,
     /// Writer threads that run.
     pub(super) writers: usize,
@@ -92,6 +94,7 @@ impl<K: Key, V: Value> State<K, V> {
             target,
             offset,
             counts: Counts::default(),
+            departures: 0,
             closed: false,
             writers: 0,
             stopping: false,
@@ -356,6 +359,7 @@ impl<K: Key, V: Value> State<K, V> {
                 self.land(i);
                 self.slow_copies.forget(i);
                 self.fast_copies.forget(i);
+                self.departures += 1;
                 if let Some((key, slot)) = self.table.remove(i) {
                     ended.garbage = (ended.garbage.0.or(slot.value), Some(key));
                 }

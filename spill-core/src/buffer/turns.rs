@@ -1,8 +1,9 @@
 //! Whose turn it is with the state.
 //!
 //! A thread that inserts or spills takes the state several times for each value, for less than a microsecond each. A
-//! hit that slept meanwhile would wait some microseconds to be woken, so it waits awake, for as long as that would take.
-//! Where only hits meet, the one that sleeps leaves the state to the other in its core's cache, and both are faster.
+//! hit that slept meanwhile would wait some microseconds to be woken, and one that has to wake the other takes as long; so
+//! both wait awake, for as long as that would take. Where only hits meet, the one that sleeps leaves the state to the other
+//! in its core's cache, and both are faster.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -25,9 +26,9 @@ impl<T> Turns<T> {
         Turns { spilling: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, T> {
-        self.state.lock()
+        lock_awake(&self.state)
     }
 
     /// The same, for a hit.

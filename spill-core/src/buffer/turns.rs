@@ -1,20 +1,22 @@
 //! Whose turn it is with the state.
 //!
-//! A thread that inserts or spills takes the state several times for each value, for less than a microsecond each. A
-//! hit that slept meanwhile would wait some microseconds to be woken, and one that has to wake the other takes as long; so
-//! both wait awake, for as long as that would take. Where only hits meet, the one that sleeps leaves the state to the other
-//! in its core's cache, and both are faster.
+//! Where fast memory is full, a thread that inserts takes the state several times for each value, for less than a
+//! microsecond each. Whoever slept meanwhile would wait some microseconds to be woken, and who has to wake another loses as
+//! much; so the thread and the hits beside it wait awake, for as long as that would take. Where nothing is spilled, and where
+//! only hits meet, the one that sleeps leaves the state to the other in its core's cache, and both are faster.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::sync::{Mutex, MutexGuard, lock_awake};
 
-/// The state behind its lock. Lock and note share a line of the cache, which whoever takes the lock has.
+/// The state behind its lock. Lock and notes share a line of the cache, which whoever takes the lock has.
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(super) struct Turns<T> {
     /// A thread inserts or spills. Where several do, the first to end takes it back for all: some hits sleep then.
     spilling: AtomicBool,
+    /// The last insert found fast memory above its target.
+    full: AtomicBool,
     state: Mutex<T>,
 }
 
@@ -23,15 +25,23 @@ pub(super) struct Spiller<'a>(&'a AtomicBool);
 
 impl<T> Turns<T> {
     pub(super) fn new(state: T) -> Self {
-        Turns { spilling: AtomicBool::new(false), state: Mutex::new(state) }
+        Turns { spilling: AtomicBool::new(false), full: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
     #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, T> {
-        lock_awake(&self.state)
+        if self.full.load(Relaxed) { lock_awake(&self.state) } else { self.state.lock() }
     }
 
-    /// The same, for a hit.
+    /// Notes whether fast memory is above its target; for who has the state.
+    #[inline]
+    pub(super) fn note_full(&self, full: bool) {
+        if self.full.load(Relaxed) != full {
+            self.full.store(full, Relaxed);
+        }
+    }
+
+    /// The same as [`lock`](Self::lock), for a hit.
     #[inline(always)]
     pub(super) fn lock_to_hit(&self) -> MutexGuard<'_, T> {
         if self.spilling.load(Relaxed) { lock_awake(&self.state) } else { self.state.lock() }
@@ -59,18 +69,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hit_gets_the_state_however_long_a_spiller_has_it() {
+    fn whoever_waits_gets_the_state_however_long_a_spiller_has_it() {
         let turns = Turns::new(0);
-        for turn in [Duration::ZERO, Duration::from_millis(20)] {
+        for (full, turn) in
+            [(false, Duration::ZERO), (true, Duration::ZERO), (true, Duration::from_millis(20))]
+        {
             std::thread::scope(|scope| {
                 let spiller = turns.spill();
                 let mut held = turns.lock();
+                turns.note_full(full);
                 let hit = scope.spawn(|| *turns.lock_to_hit());
+                let other = scope.spawn(|| *turns.lock());
                 std::thread::park_timeout(turn);
                 *held += 1;
                 let written = *held;
                 drop(held);
-                assert_eq!(hit.join().unwrap(), written);
+                assert_eq!((hit.join().unwrap(), other.join().unwrap()), (written, written));
                 drop(spiller);
             });
         }

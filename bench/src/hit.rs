@@ -75,7 +75,7 @@ fn walk<K: Sync>(walks: &[Vec<u32>], keys: &[K], round: usize, get: impl Fn(&K) 
         std::thread::scope(|scope| {
             for walk in walks {
                 scope.spawn(|| {
-                    deeper(round % 13, &mut || {
+                    deeper(round % 7, &mut || {
                         let sum = walk.iter().fold(0u64, |sum, &n| sum.wrapping_add(get(&keys[n as usize])));
                         std::hint::black_box(sum);
                     });
@@ -85,13 +85,13 @@ fn walk<K: Sync>(walks: &[Vec<u32>], keys: &[K], round: usize, get: impl Fn(&K) 
     })
 }
 
-/// Runs `f` so many frames further down the stack. What a loop keeps there may share the lowest twelve bits of its address
-/// with what it reads from the heap, and is then waited for: twice the time, in either path and by luck alone. Both begin
-/// at a page wherever the process is, so each round has another place (Mytkowicz et al., Producing Wrong Data Without Doing
-/// Anything Obviously Wrong, 2009).
+/// Runs `f` so many frames further down the stack. The lowest twelve bits of an address on it may be those of one on the
+/// heap that the loop reads, which then waits for what is stored: twice the time, in either path and by luck alone. Stack
+/// and heap begin at a page wherever the process is, so each of seven rounds has another place within it (Mytkowicz et al.,
+/// Producing Wrong Data Without Doing Anything Obviously Wrong, 2009).
 #[inline(never)]
 fn deeper(frames: usize, f: &mut impl FnMut()) {
-    let frame = std::hint::black_box([0_u8; 256]);
+    let frame = std::hint::black_box([0_u8; 544]);
     if frames == 0 {
         f()
     } else {

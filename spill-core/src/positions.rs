@@ -6,7 +6,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "sixteen bytes are compared at once, and slots that they tell are not checked again"
+    reason = "sixteen bytes are compared at once, slots that they tell are not checked again, and a byte is read anew"
 )]
 
 use crate::fetch_ahead;
@@ -58,12 +58,14 @@ impl Line {
         }
     }
 
-    /// Whether something passed the line because it was full. The byte is loaded once more: else all that was loaded for
-    /// the tags is kept on the stack meanwhile. A store of what is still waited for holds up whatever is read from an
-    /// address with the same lowest bits, and nothing is done of the next hit: it can take four times as long.
+    /// Whether something passed the line because it was full.
+    ///
+    /// The byte is read anew, hence volatile: otherwise the compiler may store the sixteen bytes that it has for the tags on
+    /// the stack, and take the byte from there. Until they have come from memory that store is pending, and processors
+    /// delay later reads from addresses with the same lowest twelve bits, so that the next hit cannot begin.
     #[inline(always)]
     fn is_passed(&self) -> bool {
-        // SAFETY: it is a reference.
+        // SAFETY: the pointer is that of a reference: valid and aligned.
         unsafe { std::ptr::read_volatile(&raw const self.head[PASSED]) != 0 }
     }
 

@@ -203,23 +203,34 @@ fn a_read_of_slow_memory_holds_no_lock() {
 
 #[test]
 fn an_insert_asks_slow_memory_without_the_lock() {
-    let buffer = buffer(100);
-    buffer.insert(1, val(1, 10)).unwrap();
-    buffer.insert(2, val(2, 10)).unwrap();
-    buffer.evict_key(&2).unwrap();
-    let gate = Gate::closed();
-    buffer.slow().inject(Plan::nth(1).on([Operation::ContainsKey]).key(2), Fault::block(&gate));
-    thread::scope(|scope| {
-        let open = gate.open_on_drop();
-        let inserting = scope.spawn(|| buffer.insert(2, val(3, 10)));
-        gate.wait_for(1);
-        assert_eq!(buffer.get(&1).unwrap(), Some(val(1, 10)));
-        // whatever becomes of the key meanwhile, the answer is not taken for a newer one
-        assert!(buffer.remove(&2).unwrap());
-        drop(open);
-        inserting.join().unwrap().unwrap();
-    });
-    assert_eq!((buffer.len(), buffer.get(&2).unwrap()), (2, Some(val(3, 10))));
+    // the key is spilled when it is asked for and removed before the answer is there; or the other way round
+    for spilled in [true, false] {
+        let buffer = buffer(20);
+        buffer.insert(1, val(1, 10)).unwrap();
+        if spilled {
+            buffer.insert(2, val(2, 10)).unwrap();
+            buffer.evict_key(&2).unwrap();
+        }
+        buffer.insert(3, val(3, 10)).unwrap();
+        let gate = Gate::closed();
+        let question = Plan::nth(1).on([Operation::ContainsKey]).key(2);
+        buffer.slow().inject(question, Fault::block(&gate).after());
+        thread::scope(|scope| {
+            let open = gate.open_on_drop();
+            let inserting = scope.spawn(|| buffer.insert(2, val(4, 10)));
+            gate.wait_for(1);
+            assert_eq!(buffer.get(&1).unwrap(), Some(val(1, 10)));
+            if spilled {
+                assert!(buffer.remove(&2).unwrap());
+            } else {
+                buffer.insert(2, val(2, 10)).unwrap();
+                buffer.evict_key(&2).unwrap();
+            }
+            drop(open);
+            inserting.join().unwrap().unwrap();
+        });
+        assert_eq!((buffer.len(), buffer.get(&2).unwrap()), (3, Some(val(4, 10))));
+    }
 }
 
 /// Z11: all threads that get one spilled key get it, and storage is read once.

@@ -23,7 +23,7 @@ enum Found<V, A> {
 
 impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn update<R>(&self, key: &K, change: impl FnOnce(&mut V) -> R) -> Result<Option<R>> {
-        drop(self.wait_for_room(0)?);
+        drop(self.wait_for_room(self.open()?, 0)?);
         match self.find_to_update(key, |_| Some(()))? {
             Found::Absent(()) => Ok(None),
             Found::Value(i, value, weight) => self.run_update(i, key, value, weight, change).map(Some),
@@ -31,7 +31,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     pub(super) fn upsert(&self, key: K, make: impl FnOnce() -> V, change: impl FnOnce(&mut V)) -> Result<()> {
-        drop(self.wait_for_room(0)?);
+        drop(self.wait_for_room(self.open()?, 0)?);
         match self.find_to_update(&key, |state| state.begin_load(&key))? {
             Found::Value(i, value, weight) => self.run_update(i, &key, value, weight, change),
             Found::Absent(i) => self.run_load(i, &key, || Ok(make())).map(drop),
@@ -43,7 +43,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             if let Some(value) = self.get(&key)? {
                 return Ok(value);
             }
-            let mut state = self.wait_for_room(0)?;
+            let mut state = self.wait_for_room(self.open()?, 0)?;
             if self.present_in(&state, &key) {
                 continue;
             }
@@ -118,7 +118,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         let mut state = self.state.lock();
         let left = state.put_back(i, value, *weighed.as_ref().unwrap_or(&old_weight));
         let target = state.target;
-        let shrink = state.above(target);
+        let shrink = self.is_full(&state);
         // a panic passes on at once; what is left to do is tried again later (R7)
         let course = if outcome.is_ok() { Course::default() } else { Course::over() };
         let ended = state.end(&self.below, i, course, Landing::StartOver);
@@ -157,7 +157,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             }
         };
         let target = state.target;
-        let shrink = loaded.is_ok() && state.above(target);
+        let shrink = loaded.is_ok() && self.is_full(&state);
         let ended = state.end(&self.below, i, course, landing);
         drop(state);
         drop(left);

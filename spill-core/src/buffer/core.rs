@@ -39,8 +39,8 @@ pub(super) struct Core<K, V, B> {
     pub(super) progress: Condvar,
 }
 
-/// What slow memory said of a key that had no slot, and how many slots had been freed by then. While that many are, it
-/// still holds: only the owner of a slot changes what slow memory has of its key.
+/// What slow memory said of a key that had no slot, and how many slots had been freed by then. It still holds if none was
+/// freed since and the key still has none: only who owns a key's slot changes what slow memory has of it.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
     present: bool,
@@ -84,21 +84,23 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     pub(super) fn insert(&self, key: K, value: V, quietly: bool) -> Result<()> {
         let weight = self.weigh(&key, &value)?;
         let _spiller = self.state.spill();
-        let mut state = self.admit(&key, weight, quietly)?;
+        let mut state = self.open()?;
         let mut asked = None;
-        if !self.discards && state.table.find(&key).is_none() {
-            state.table.fetch_oldest(); // most often it is evicted to make room
+        // where nothing is evicted it is not worth another turn with the state
+        let evicts = state.above(state.target.saturating_sub(weight));
+        if evicts && !self.discards && state.table.find(&key).is_none() {
+            state.table.fetch_oldest();
             asked = Some(self.ask_slow(state, &key));
-            state = self.admit(&key, weight, quietly)?;
+            state = self.open()?;
+        }
+        let mut state = self.admit(state, &key, weight, quietly)?;
+        if asked.is_some() && !quietly && self.ceiling.is_none() {
+            state.table.fetch_behind_oldest(); // before a flight begins: a key's `Hash` may panic
         }
         let (old, ended) = self.write_in(&mut state, key, value, weight, asked);
         let target = state.target;
-        let above = state.above(target);
-        self.state.note_full(above);
-        let shrink = !quietly && (above || B::STORED); // stored, it may weigh something else
-        if above {
-            state.table.fetch_behind_oldest();
-        }
+        let full = self.is_full(&state);
+        let shrink = !quietly && (full || B::STORED); // stored, it may weigh something else
         drop(state);
         drop(old);
         self.finish(ended);
@@ -108,12 +110,18 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         Ok(())
     }
 
-    /// Asks slow memory for a key that has no slot, without the lock: for as long as that takes, other threads have their
-    /// hits.
+    /// Asks slow memory for a key that has no slot, without the lock, so that other threads have their hits meanwhile.
     fn ask_slow(&self, state: MutexGuard<'_, State<K, V>>, key: &K) -> Asked {
         let departures = state.departures;
         drop(state);
         Asked { present: self.below.slow().contains_key(key), departures }
+    }
+
+    /// Whether fast memory is above its target, now that something came in; noted for those who wait for the state.
+    pub(super) fn is_full(&self, state: &State<K, V>) -> bool {
+        let full = state.above(state.target);
+        self.state.note_full(full);
+        full
     }
 
     /// Sets the value of `key`, and gives back the old one with what is left to do.
@@ -144,14 +152,20 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     /// The state, once there is room for a value of `weight` as far as the settings ask for it.
-    fn admit(&self, key: &K, weight: u64, quietly: bool) -> Result<MutexGuard<'_, State<K, V>>> {
+    fn admit<'a>(
+        &'a self,
+        state: MutexGuard<'a, State<K, V>>,
+        key: &K,
+        weight: u64,
+        quietly: bool,
+    ) -> Result<MutexGuard<'a, State<K, V>>> {
+        if !quietly && self.overflow != Overflow::Reject {
+            return self.wait_for_room(state, weight);
+        }
+        let mut state = self.room_for_stage(state, weight)?;
         if quietly {
-            return self.room_for_stage(self.open()?, weight);
+            return Ok(state);
         }
-        if self.overflow != Overflow::Reject {
-            return self.wait_for_room(weight);
-        }
-        let mut state = self.room_for_stage(self.open()?, weight)?;
         if weight > state.target {
             return Err(ErrorKind::TooLarge {
                 what: "a value".to_owned(),
@@ -181,8 +195,12 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     /// Waits for room as an insert of a value of `weight` does; 0 where that is not known yet.
-    pub(super) fn wait_for_room(&self, weight: u64) -> Result<MutexGuard<'_, State<K, V>>> {
-        let state = self.room_for_stage(self.open()?, weight)?;
+    pub(super) fn wait_for_room<'a>(
+        &'a self,
+        state: MutexGuard<'a, State<K, V>>,
+        weight: u64,
+    ) -> Result<MutexGuard<'a, State<K, V>>> {
+        let state = self.room_for_stage(state, weight)?;
         match self.ceiling {
             Some(ceiling) => self.wait_for_writers(state, weight, ceiling),
             None => Ok(state),

@@ -101,7 +101,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
         }
         let i = found.unwrap_or_else(|| state.open(key, CopyState::Absent));
         let (old, ended) = state.write(&core.below, i, Some((value, weight)), was_present);
-        let shrink = state.above(state.target);
+        let shrink = core.is_full(&state);
         drop(state);
         drop((old, ended));
         if shrink {

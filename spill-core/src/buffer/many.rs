@@ -210,7 +210,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             left.push(state.end(&self.below, i, Course::default(), landing));
         }
         // As after a single read: what stayed slow pushes nothing out.
-        let shrink = !promoted.is_empty() && state.above(target);
+        let shrink = !promoted.is_empty() && self.is_full(&state);
         drop(state);
         self.finish_many(left);
         errors.iter().for_each(|error| self.failed("reading a value back", error));
@@ -255,7 +255,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             batch.extend(pairs.next());
         }
         let first = batch.first().and_then(|(_, _, weight)| weight.as_ref().ok().copied()).unwrap_or(0);
-        let mut state = match self.wait_for_room(first) {
+        let mut state = match self.open().and_then(|state| self.wait_for_room(state, first)) {
             Ok(state) => state,
             Err(error) => return results.extend(batch.iter().map(|_| Err(error.clone()))),
         };
@@ -268,7 +268,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             }));
         }
         let target = state.target;
-        let shrink = state.above(target) || B::STORED;
+        let shrink = self.is_full(&state) || B::STORED;
         drop(state);
         drop(replaced);
         self.finish_many(left);

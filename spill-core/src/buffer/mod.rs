@@ -110,7 +110,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
 }
 
 impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> Buffer<K, V, S, F> {
-    /// The mapping below.
+    /// The mapping below. What is written to it behind the buffer's back may not be seen.
     pub fn slow(&self) -> &S {
         &self.core.below.slow
     }

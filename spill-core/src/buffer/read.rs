@@ -164,7 +164,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         let target = state.target;
         // the usual way of a read back: an unchanged value makes room for it, in the same critical section
         let inline = !B::STORED && self.ceiling.is_none() && self.observers.evict.is_empty();
-        let evicted = if inline && state.above(target) {
+        let evicted = if self.is_full(&state) && inline {
             state.evict_clean(&self.below, self.asks(), || self.clock.now())
         } else {
             None

@@ -1,9 +1,9 @@
 //! Whose turn it is with the state.
 //!
-//! Where fast memory is full, a thread that inserts takes the state several times for each value, for less than a
-//! microsecond each. Whoever slept meanwhile would wait some microseconds to be woken, and who has to wake another loses as
-//! much; so the thread and the hits beside it wait awake, for as long as that would take. Where nothing is spilled, and where
-//! only hits meet, the one that sleeps leaves the state to the other in its core's cache, and both are faster.
+//! A thread that inserts where fast memory is full takes the state several times for each value, for less than a
+//! microsecond each. Who sleeps meanwhile waits some microseconds to be woken, and who has to wake another loses as much.
+//! So hits wait awake while somebody inserts or spills, and all others while fast memory is full; for as long as being woken
+//! would take. Otherwise the one that sleeps leaves the state to the other in its core's cache, and both are faster.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -13,9 +13,10 @@ use crate::sync::{Mutex, MutexGuard, lock_awake};
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub(super) struct Turns<T> {
-    /// A thread inserts or spills. Where several do, the first to end takes it back for all: some hits sleep then.
+    /// A thread inserts or spills. The first to end takes it back for all, and an eviction for the insert that it makes
+    /// room for: some hits sleep then.
     spilling: AtomicBool,
-    /// The last insert found fast memory above its target.
+    /// What came in last found fast memory above its target. It stays so when no more comes.
     full: AtomicBool,
     state: Mutex<T>,
 }
@@ -28,12 +29,13 @@ impl<T> Turns<T> {
         Turns { spilling: AtomicBool::new(false), full: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
+    /// The state.
     #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, T> {
         if self.full.load(Relaxed) { lock_awake(&self.state) } else { self.state.lock() }
     }
 
-    /// Notes whether fast memory is above its target; for who has the state.
+    /// Notes whether fast memory is above its target; for whoever has the state.
     #[inline]
     pub(super) fn note_full(&self, full: bool) {
         if self.full.load(Relaxed) != full {
@@ -41,7 +43,7 @@ impl<T> Turns<T> {
         }
     }
 
-    /// The same as [`lock`](Self::lock), for a hit.
+    /// The state, for a hit.
     #[inline(always)]
     pub(super) fn lock_to_hit(&self) -> MutexGuard<'_, T> {
         if self.spilling.load(Relaxed) { lock_awake(&self.state) } else { self.state.lock() }

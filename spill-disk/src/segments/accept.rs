@@ -51,20 +51,26 @@ impl<K: Key> Store<K> {
     /// the thread that writes has more to do.
     ///
     /// # Errors
-    /// When no record can be as long as it.
+    /// When no record can be as long as it, unless the store is closed, which comes first.
     pub(super) fn offer(&self, key: &K, frames: Frames) -> Result<Offer> {
-        let shape = Shape::of(&frames)?;
-        if shape.length() > self.files.longest() {
-            let (what, limit) =
-                (format!("a record in {}", self.files.path().display()), self.files.longest());
-            return Err(ErrorKind::TooLarge { what, size: shape.length(), limit, setting: QUOTA }.into());
-        }
+        let shape =
+            self.shape(&frames).map_err(|error| if self.state.lock().closed { closed() } else { error })?;
         let tag = self.tag(key);
         Ok(if shape.length() >= WRITTEN_THROUGH {
             Offer::Long(frames, shape, tag)
         } else {
             Offer::Short(Payload::of(frames, shape, tag))
         })
+    }
+
+    fn shape(&self, frames: &Frames) -> Result<Shape> {
+        let shape = Shape::of(frames)?;
+        let (size, limit) = (shape.length(), self.files.longest());
+        if size <= limit {
+            return Ok(shape);
+        }
+        let what = format!("a record in {}", self.files.path().display());
+        Err(ErrorKind::TooLarge { what, size, limit, setting: QUOTA }.into())
     }
 
     /// Accepts one value. Gives the lock up while it writes or waits.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use spill_core::{Frames, Key};
 use tokio::runtime::Handle;
 
+use crate::ending::Flag;
 use crate::failure::Failure;
 use crate::pack::Shape;
 use crate::read::merged;
 use crate::retry::Tries;
-use crate::shared::{Flag, Shared};
+use crate::shared::Shared;
 use crate::stage::Room;
 use crate::state::{Move, State, Stored};
 

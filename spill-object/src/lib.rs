@@ -30,6 +30,7 @@
 mod client;
 mod compact;
 mod config;
+mod ending;
 mod failure;
 mod index;
 mod lease;

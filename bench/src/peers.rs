@@ -1,11 +1,16 @@
 //! Peers that keep values on disk, behind one small trait: as their documentation sets them up for speed.
 
+use std::fs::File;
+use std::io::{BufWriter, Seek, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use lru::LruCache;
 use overspill::MutableMapping;
 use overspill::presets::Disk;
+use parking_lot::Mutex;
 use redb::ReadableDatabase as _;
 
 /// Something that keeps values by number.
@@ -24,18 +29,56 @@ impl Store for Disk<u64, Bytes> {
     }
 }
 
+/// The `lru` crate behind a mutex. What it evicts goes, without that lock, to a file of `bytes` that is written over again
+/// and again, and is not read back: no less can be done by who spills.
+pub struct Locked {
+    cache: Mutex<LruCache<u64, Bytes>>,
+    evicted: Mutex<(BufWriter<File>, u64)>,
+    bytes: u64,
+}
+
+impl Locked {
+    pub fn open(folder: &Path, values: usize, bytes: u64) -> Self {
+        let file = File::create_new(folder.join("evicted")).unwrap();
+        Locked {
+            cache: Mutex::new(LruCache::new(NonZeroUsize::new(values).unwrap())),
+            evicted: Mutex::new((BufWriter::with_capacity(1 << 20, file), 0)),
+            bytes,
+        }
+    }
+}
+
+impl Store for Locked {
+    fn insert(&self, key: u64, value: &Bytes) {
+        let evicted = self.cache.lock().push(key, value.clone());
+        if let Some((_, value)) = evicted.filter(|(other, _)| *other != key) {
+            let (file, at) = &mut *self.evicted.lock();
+            file.write_all(&value).unwrap();
+            *at += value.len() as u64;
+            if *at >= self.bytes {
+                file.rewind().unwrap();
+                *at = 0;
+            }
+        }
+    }
+    fn read(&self, key: u64) -> Option<usize> {
+        let value = self.cache.lock().get(&key).cloned();
+        value.map(|value| value.len())
+    }
+}
+
 const TABLE: redb::TableDefinition<u64, &[u8]> = redb::TableDefinition::new("values");
 
 /// Without durability. Inserts are committed by the hundred, which favours it.
 pub struct Redb {
     database: redb::Database,
-    pending: parking_lot::Mutex<Vec<(u64, Bytes)>>,
+    pending: Mutex<Vec<(u64, Bytes)>>,
 }
 
 impl Redb {
     pub fn open(folder: &Path, cache: usize) -> Self {
         let database = redb::Builder::new().set_cache_size(cache).create(folder.join("redb")).unwrap();
-        let store = Redb { database, pending: parking_lot::Mutex::default() };
+        let store = Redb { database, pending: Mutex::default() };
         store.commit(&mut vec![(u64::MAX, Bytes::new())]);
         store
     }

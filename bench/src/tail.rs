@@ -25,8 +25,8 @@ pub fn run(rounds: usize) -> Vec<Row> {
     let map = disk(MEMORY as u64, home.path());
     (0..KEYS).for_each(|key| Store::insert(&map, key, &values[key as usize % values.len()]));
     let folder = || tempfile::tempdir_in(home.path()).unwrap();
-    let locked = folder();
-    let peer = filled(Locked::open(locked.path(), MEMORY / LEN, KEYS * LEN as u64), &values);
+    let evicted = folder();
+    let peer = filled(Locked::open(evicted.path(), MEMORY / LEN, KEYS * LEN as u64), &values);
     let (mut alone, mut locked) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
         let (without, with, peer) =

@@ -138,7 +138,7 @@ fn alternate(
     mut ours: impl FnMut() -> Run,
     mut peer: impl FnMut() -> Run,
 ) -> Row {
-    let (mut a, mut b, mut ratios, mut cpus) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut walls, mut cpus) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
         let (x, y) = if round % 2 == 0 {
             let x = ours();
@@ -155,21 +155,34 @@ fn alternate(
         );
         if round > 0 {
             let (x_wall, y_wall) = (x.wall.as_secs_f64(), y.wall.as_secs_f64());
-            a.push(x_wall);
-            b.push(y_wall);
-            ratios.push(compare(x_wall, y_wall));
+            walls.push((x_wall, y_wall));
             cpus.push(x.cpu.as_secs_f64() / x_wall);
         }
     }
+    let note = format!("{:.1} CPUs", median(&cpus));
+    row(what, goal, &walls, compare, |seconds| unit.show(seconds), note)
+}
+
+/// The row of some rounds, each of ours and the peer's: medians, and how far the rounds lie apart.
+pub fn row(
+    what: &str,
+    goal: Option<(Better, f64)>,
+    rounds: &[(f64, f64)],
+    compare: impl Fn(f64, f64) -> f64,
+    show: impl Fn(f64) -> String,
+    note: String,
+) -> Row {
+    let (ours, peers): (Vec<f64>, Vec<f64>) = rounds.iter().copied().unzip();
+    let ratios: Vec<f64> = rounds.iter().map(|&(ours, peer)| compare(ours, peer)).collect();
     let spread = ratios.iter().fold((f64::MAX, f64::MIN), |(low, high), &r| (low.min(r), high.max(r)));
     Row {
         what: what.to_owned(),
-        ours: unit.show(median(&a)),
-        peer: unit.show(median(&b)),
+        ours: show(median(&ours)),
+        peer: show(median(&peers)),
         ratio: median(&ratios),
         spread,
         goal,
-        note: format!("{:.1} CPUs", median(&cpus)),
+        note,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Peers that keep values on disk, behind one small trait: as their documentation sets them up for speed.
+//! Peers that keep values on disk, behind one small trait: databases and a cache as their documentation sets them up for
+//! speed, and the least that spilling can be.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, Write};

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::chain::{disk, values};
-use crate::harness::{Better, Row};
+use crate::harness::{Better, Row, row};
 use crate::peers::{Fjall, Foyer, Locked, Redb, Store};
 
 const LEN: usize = 4096;
@@ -22,8 +22,7 @@ pub fn run(rounds: usize) -> Vec<Row> {
     let home = tempfile::tempdir().unwrap();
     let rounds = rounds.min(5);
 
-    let map = disk(MEMORY as u64, home.path());
-    (0..KEYS).for_each(|key| Store::insert(&map, key, &values[key as usize % values.len()]));
+    let map = filled(disk(MEMORY as u64, home.path()), &values);
     let folder = || tempfile::tempdir_in(home.path()).unwrap();
     let evicted = folder();
     let peer = filled(Locked::open(evicted.path(), MEMORY / LEN, KEYS * LEN as u64), &values);
@@ -40,16 +39,20 @@ pub fn run(rounds: usize) -> Vec<Row> {
         }
     }
     drop(peer);
+    let hits_row = |what, goal, rounds: &[(f64, f64)]| {
+        let nanos = |nanos| format!("{nanos:.0} ns");
+        row(what, goal, rounds, |ours, peer| ours / peer, nanos, "both threads want a core".to_owned())
+    };
     let mut rows = vec![
-        row(
+        hits_row(
             "99.9% of hits take at most, beside spilling; the peer is the same alone",
             Some((Better::LessTime, 3.0)),
-            alone,
+            &alone,
         ),
-        row(
+        hits_row(
             "the same; the peer is the lru crate behind a mutex, beside appending what it evicts",
             None,
-            locked,
+            &locked,
         ),
     ];
 
@@ -72,22 +75,6 @@ pub fn run(rounds: usize) -> Vec<Row> {
         });
     }
     rows
-}
-
-/// The row of some rounds, each of ours and the peer's nanoseconds.
-fn row(what: &str, goal: Option<(Better, f64)>, mut rounds: Vec<(f64, f64)>) -> Row {
-    rounds.sort_by(|one, other| (one.0 / one.1).total_cmp(&(other.0 / other.1)));
-    let ratio = |(ours, peer): (f64, f64)| ours / peer;
-    let (ours, peer) = rounds[rounds.len() / 2];
-    Row {
-        what: what.to_owned(),
-        ours: format!("{ours:.0} ns"),
-        peer: format!("{peer:.0} ns"),
-        ratio: ours / peer,
-        spread: (ratio(rounds[0]), ratio(rounds[rounds.len() - 1])),
-        goal,
-        note: "both threads want a core".to_owned(),
-    }
 }
 
 /// A thousand keys that are asked for again and again, and so are never evicted.

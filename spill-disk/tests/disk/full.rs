@@ -128,10 +128,11 @@ fn a_value_that_no_quota_has_room_for_is_too_large() {
     // As large as it may be, in files of its own.
     segments.insert(1, value(1, (1 << 20) - SEGMENT as usize - 32)).unwrap();
     segments.close().unwrap();
-    let results = [segments.insert(1, value(1, 1 << 20))]
-        .into_iter()
-        .chain(segments.insert_many(vec![(1, value(1, 1 << 20))]));
-    results.for_each(|result| assert!(matches!(result.unwrap_err().kind(), ErrorKind::Closed { .. })));
+    let mut results = segments.insert_many(vec![(1, value(1, 1 << 20))]);
+    results.push(segments.insert(1, value(1, 1 << 20)));
+    for result in results {
+        assert!(matches!(result.unwrap_err().kind(), ErrorKind::Closed { .. }));
+    }
 }
 
 /// A device that is full to the last byte: what was set aside before lets compaction work.

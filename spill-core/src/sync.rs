@@ -64,6 +64,9 @@ mod imp {
         pub(crate) fn new(value: T) -> Self {
             Mutex(shuttle::sync::Mutex::new(value))
         }
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
         }

@@ -113,6 +113,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         old_weight: u64,
         change: impl FnOnce(&mut V) -> R,
     ) -> Result<R> {
+        self.hot.sweep(); // alone with it
         let outcome = catch_unwind(AssertUnwindSafe(|| change(&mut value)));
         let weighed = self.weigh(key, &value);
         let mut state = self.state.lock();

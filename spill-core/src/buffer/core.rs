@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hot::Hot;
 use super::memories::Below;
 use super::moves::Ended;
 use super::observe::Observers;
@@ -18,6 +19,7 @@ use crate::{Clock, Error, ErrorKind, Key, MutableMapping, Overflow, Result, Valu
 /// What callers, evicters and writer threads share.
 pub(super) struct Core<K, V, B> {
     pub(super) state: Turns<State<K, V>>,
+    pub(super) hot: Arc<Hot<K, V>>,
     pub(super) below: B,
     pub(super) weigher: Arc<dyn Weigh<K, V>>,
     pub(super) observers: Observers<K, V>,
@@ -37,6 +39,13 @@ pub(super) struct Core<K, V, B> {
     pub(super) work: Condvar,
     /// A write ended, or a writer thread did.
     pub(super) progress: Condvar,
+}
+
+/// What was found without reading anything.
+pub(super) enum Hit<'a, K, V> {
+    Value(V),
+    /// Not so; the state was taken meanwhile.
+    None(MutexGuard<'a, State<K, V>>),
 }
 
 /// What slow memory said of a key that had no slot, and how many slots had been freed by then. It still holds if none was
@@ -68,10 +77,39 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// The value of `key`, as a use. Inlined with all that a hit does; the rest is [`read`](Self::read).
     #[inline(always)]
     pub(super) fn get(&self, key: &K) -> Result<Option<V>> {
-        let mut state = self.state.lock_to_hit();
+        match self.hit(key) {
+            Hit::Value(value) => Ok(Some(value)),
+            Hit::None(state) => self.read(state, key, Reading::Use),
+        }
+    }
+
+    /// The value of `key` as a use, if it is hot or stands by recency only.
+    #[inline(always)]
+    pub(super) fn hit(&self, key: &K) -> Hit<'_, K, V> {
+        let hot = self.hot.any();
+        if hot && let Some(value) = self.hot.hit(key) {
+            return Hit::Value(value);
+        }
+        let (mut state, waited) = self.state.lock_to_hit();
         match state.hit_recent(key) {
-            Some(value) => Ok(Some(value)),
-            None => self.read(state, key, Reading::Use),
+            Some(value) => {
+                if hot || waited {
+                    self.temper(state, key, &value, waited);
+                }
+                Hit::Value(value)
+            }
+            None => Hit::None(state),
+        }
+    }
+
+    /// What a hit makes hot, or not hot any more.
+    #[cold]
+    pub(super) fn temper(&self, mut state: MutexGuard<'_, State<K, V>>, key: &K, value: &V, waited: bool) {
+        // one handle more would make a value look shared, and what is staged is not fast memory's
+        if !B::STORED && self.shared != Shared::Defer {
+            state.temper(key, value, waited);
+            drop(state);
+            self.hot.sweep();
         }
     }
 

@@ -3,7 +3,7 @@
 //! Each of these either does the whole call, as `core.rs` would, or nothing.
 
 use super::Buffer;
-use super::core::closed;
+use super::core::{Hit, closed};
 use super::memories::Below;
 use super::slot::{CopyState, Slot};
 use super::state::State;
@@ -22,10 +22,9 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     /// `get` of a value in fast memory or an absent key.
     #[inline]
     pub(crate) fn try_get(&self, key: &K) -> Result<Attempt<Option<V>>> {
-        let mut state = self.core.state.lock_to_hit();
-        match state.hit_recent(key) {
-            Some(value) => Ok(Attempt::Done(Some(value))),
-            None => self.try_get_beside(state, key),
+        match self.core.hit(key) {
+            Hit::Value(value) => Ok(Attempt::Done(Some(value))),
+            Hit::None(state) => self.try_get_beside(state, key),
         }
     }
 
@@ -104,6 +103,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
         let shrink = core.is_full(&state);
         drop(state);
         drop((old, ended));
+        core.hot.sweep();
         if shrink {
             core.work.notify_all();
         }
@@ -127,6 +127,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
         let (old, ended) = state.write(&self.core.below, i, None, true);
         drop(state);
         drop(ended);
+        self.core.hot.sweep();
         Ok(Attempt::Done(old))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! `slot.rs` holds the states of one key and all transitions; `state.rs`, `moves.rs`, `sums.rs` and `copies.rs` what
 //! the lock guards; `core.rs`, `read.rs`, `spill.rs`, `settle.rs`, `compute.rs` and `inline.rs` what callers do
-//! around them; `writers.rs` the threads; `memories.rs` what lies below.
+//! around them; `writers.rs` the threads; `memories.rs` what lies below;
+//! `hot.rs` hits without the lock.
 
 mod builder;
 mod compute;
@@ -10,6 +11,7 @@ mod copies;
 mod core;
 mod flight;
 mod flying;
+mod hot;
 #[cfg(feature = "tokio")]
 mod inline;
 mod lru;
@@ -42,7 +44,7 @@ use memories::{Below, Memories};
 pub use memories::{FastMemory, Ram, Stored};
 pub use shared::Shared;
 
-use self::core::Core;
+use self::core::{Core, Hit};
 use self::slot::Memory;
 use self::writers::Writers;
 use crate::sync::Mutex;
@@ -57,7 +59,8 @@ use crate::{Key, ManualEvict, MutableMapping, Result, SpilledSize, Stats, Usage,
 ///
 /// # Threads: what is locked, what is not, who wins
 ///
-/// One lock guards the table. A hit takes it once. Storage, codecs, weighing, observers and the dropping of
+/// One lock guards the table. A hit takes it once; a value that is hit while others have it is kept once more behind a lock
+/// of its own, so that hits beside inserts and spills do not wait for those. Storage, codecs, weighing, observers and the dropping of
 /// values run without it, so a slow device delays only those who wait for it.
 ///
 /// - After `insert` returned, every thread sees the new value and never an older one. An `insert` or
@@ -104,8 +107,11 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     /// [`Closed`](crate::ErrorKind::Closed).
     #[inline]
     pub fn get_fast(&self, key: &K) -> Result<Option<V>> {
-        let mut state = self.core.state.lock_to_hit();
-        if state.closed { Err(core::closed()) } else { Ok(state.hit(key)) }
+        match self.core.hit(key) {
+            Hit::Value(value) => Ok(Some(value)),
+            Hit::None(state) if state.closed => Err(core::closed()),
+            Hit::None(mut state) => Ok(state.hit(key)),
+        }
     }
 }
 
@@ -235,6 +241,15 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> Buffer<K, V
         self.core.get_or_try_insert_with(key, load)
     }
 
+    /// Makes `key` hot, as a hit does that waits for a thread that spills; without effect where it is not in its slot.
+    #[cfg(test)]
+    pub(crate) fn heat(&self, key: &K) {
+        let mut state = self.core.state.lock();
+        if let Some(value) = state.hit_recent(key) {
+            self.core.temper(state, key, &value, true);
+        }
+    }
+
     /// Whether the table holds no slot at all: everything is slow, nothing flies, nothing is left over.
     #[cfg(all(test, shuttle))]
     pub(crate) fn is_idle(&self) -> bool {
@@ -306,7 +321,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> MutableMapp
         let state = self.core.state.lock();
         let counts = state.counts;
         Stats {
-            hits: counts.hits,
+            hits: counts.hits + self.core.hot.hits(),
             misses: counts.misses,
             evictions: counts.evictions,
             evicted_bytes: counts.evicted_bytes,
@@ -330,6 +345,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> MutableMapp
         if !self.core.state.lock().close() {
             return Ok(());
         }
+        self.core.hot.sweep();
         self.core.progress.notify_all();
         self.writers.lock().stop(&self.core);
         let fast = self.core.below.fast().close();

@@ -39,6 +39,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             };
             error = outcome.err().or(error);
         }
+        self.hot.sweep();
         error
     }
 

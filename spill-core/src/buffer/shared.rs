@@ -55,7 +55,9 @@ impl<K: Key, V: Value> State<K, V> {
                 let idle = waiting.into_iter().find(|&i| self.flies(i).is_none() && !self.is_shared(asks, i));
                 return idle.map_or(Candidate::None, Candidate::Slot);
             };
-            if self.flies(i).is_some() {
+            if self.heated.is_used(i) {
+                self.count_late();
+            } else if self.flies(i).is_some() {
                 self.table.withdraw(i); // it is being read, and is placed again when that ended
             } else if self.is_shared(asks, i) {
                 self.table.withdraw(i);

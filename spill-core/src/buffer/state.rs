@@ -11,12 +11,13 @@ use hashbrown::HashMap;
 use super::copies::Copies;
 use super::flight::{Landing, Signal};
 use super::flying::Flying;
+use super::hot::{Heated, Hot};
 use super::memories::Below;
 use super::moves::{Course, Ended, Next, Spill};
 use super::pending::Pending;
 use super::rotation::Rotation;
 use super::slot::{CopyState, Flight, Memory, Settled, Slot};
-use crate::table::{Standing, Table};
+use crate::table::{SharedStamps, Standing, Table};
 use crate::{Key, MutableMapping, Value};
 
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub(super) struct State<K, V> {
     /// What the writers are to bring to fast memory.
     pub(super) wanted: VecDeque<Vec<K>>,
     signals: HashMap<u32, Arc<Signal<V>>>,
+    /// Slots whose values are hit without this state.
+    pub(super) heated: Heated<K, V>,
     /// Slots in flight that are in fast memory, for an evicter that finds nothing else to wait for; and those
     /// of which a copy is being written or removed.
     pub(super) flying: Flying,
@@ -83,9 +86,17 @@ pub(super) struct Counts {
 }
 
 impl<K: Key, V: Value> State<K, V> {
-    pub(super) fn new(target: u64, offset: u64, len: usize) -> Self {
+    /// An empty one, and what is hit without it.
+    pub(super) fn new(target: u64, offset: u64, len: usize) -> (Self, Arc<Hot<K, V>>) {
+        let stamps = SharedStamps::default();
+        let hot = Arc::new(Hot::new(stamps.clone()));
+        let state = Self::with(stamps, Arc::clone(&hot), target, offset, len);
+        (state, hot)
+    }
+
+    fn with(stamps: SharedStamps, hot: Arc<Hot<K, V>>, target: u64, offset: u64, len: usize) -> Self {
         State {
-            table: Table::new(),
+            table: Table::new(stamps),
             len,
             fast_count: 0,
             fast_bytes: 0,
@@ -100,6 +111,7 @@ impl<K: Key, V: Value> State<K, V> {
             stopping: false,
             wanted: VecDeque::new(),
             signals: HashMap::new(),
+            heated: Heated::new(hot),
             flying: Flying::default(),
             pending: Pending::default(),
             held: Rotation::default(),
@@ -112,6 +124,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// Refuses from now on. Says whether it did not before.
     pub(super) fn close(&mut self) -> bool {
+        self.cool_all();
         self.table.close();
         !std::mem::replace(&mut self.closed, true)
     }
@@ -120,8 +133,11 @@ impl<K: Key, V: Value> State<K, V> {
         &mut self.table[i]
     }
 
-    /// Changes the slot `i` and keeps the sums of fast memory.
+    /// Changes the slot `i`, which is not hot any more, and keeps the sums of fast memory.
     pub(super) fn change<R>(&mut self, i: u32, change: impl FnOnce(&mut Slot<V>) -> R) -> R {
+        if self.heated.has(i) {
+            self.cool(i);
+        }
         let slot = &mut self.table[i];
         let before = Held::by(slot);
         let result = change(slot);

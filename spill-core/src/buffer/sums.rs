@@ -69,7 +69,8 @@ impl<K: Key, V: Value> State<K, V> {
     }
 
     /// Keys in fast memory, the most recently used first.
-    pub(super) fn fast_keys(&self) -> Vec<K> {
+    pub(super) fn fast_keys(&mut self) -> Vec<K> {
+        self.count_late();
         let mut keys: Vec<_> = self
             .table
             .iter()

@@ -43,10 +43,18 @@ impl<T> Turns<T> {
         }
     }
 
-    /// The state, for a hit.
+    /// The state, for a hit, and whether that had to wait for a thread that inserts or spills.
     #[inline(always)]
-    pub(super) fn lock_to_hit(&self) -> MutexGuard<'_, T> {
-        if self.spilling.load(Relaxed) { lock_awake(&self.state) } else { self.state.lock() }
+    pub(super) fn lock_to_hit(&self) -> (MutexGuard<'_, T>, bool) {
+        if self.spilling.load(Relaxed) { self.lock_beside_spiller() } else { (self.state.lock(), false) }
+    }
+
+    #[inline(never)]
+    fn lock_beside_spiller(&self) -> (MutexGuard<'_, T>, bool) {
+        match self.state.try_lock() {
+            Some(state) => (state, false),
+            None => (lock_awake(&self.state), true),
+        }
     }
 
     /// Notes that this thread begins to insert or to spill.
@@ -80,7 +88,7 @@ mod tests {
                 let spiller = turns.spill();
                 let mut held = turns.lock();
                 turns.note_full(full);
-                let hit = scope.spawn(|| *turns.lock_to_hit());
+                let hit = scope.spawn(|| *turns.lock_to_hit().0);
                 let other = scope.spawn(|| *turns.lock());
                 std::thread::park_timeout(turn);
                 *held += 1;

@@ -25,13 +25,15 @@ pub(super) enum Start {
     Fast,
     Slow,
     Clean,
+    /// A value that is hit without the lock.
+    Hot,
     /// A value whose old slow copy could not be removed.
     Stale,
     /// No value, and an old slow copy that could not be removed.
     Tombstone,
 }
-const STARTS: [Start; 6] =
-    [Start::Absent, Start::Fast, Start::Slow, Start::Clean, Start::Stale, Start::Tombstone];
+const STARTS: [Start; 7] =
+    [Start::Absent, Start::Fast, Start::Slow, Start::Clean, Start::Hot, Start::Stale, Start::Tombstone];
 
 pub(super) type Shared<F = Ram> = Arc<Buffer<u8, u64, Store, F>>;
 
@@ -43,7 +45,7 @@ pub(super) fn buffer(start: Start, faults: Faults) -> (Shared, Option<u64>) {
     let map = Arc::new(builder.over(store).unwrap());
     let first = match start {
         Start::Absent => None,
-        Start::Fast => Some(FIRST),
+        Start::Fast | Start::Hot => Some(FIRST),
         Start::Slow | Start::Clean => Some(FIRST),
         Start::Stale => Some(FIRST),
         Start::Tombstone => None,
@@ -51,6 +53,10 @@ pub(super) fn buffer(start: Start, faults: Faults) -> (Shared, Option<u64>) {
     match start {
         Start::Absent => {}
         Start::Fast => map.insert(KEY, FIRST).unwrap(),
+        Start::Hot => {
+            map.insert(KEY, FIRST).unwrap();
+            map.heat(&KEY);
+        }
         Start::Slow => {
             map.insert(KEY, FIRST).unwrap();
             assert_eq!(map.evict(), 8);

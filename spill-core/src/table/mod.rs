@@ -4,6 +4,7 @@
 
 mod deferred;
 mod places;
+mod stamps;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::Key;
 use deferred::Deferred;
 use places::Places;
 pub(crate) use places::Standing;
+pub(crate) use stamps::SharedStamps;
 
 #[derive(Debug)]
 pub(crate) struct Table<K, T> {
@@ -31,9 +33,9 @@ struct Beside {
 impl Beside {
     /// Counts a use of `i`, which is not in the ring.
     #[cold]
-    fn touch<K: Key, T>(&mut self, places: &mut Places<K, T>, i: u32) {
+    fn touch<K: Key, T>(&mut self, places: &mut Places<K, T>, i: u32, stamp: u64) {
         let old = places.stamp(i);
-        let stamp = places.stamp_anew(i);
+        places.set_stamp(i, stamp);
         match places.standing(i) {
             Standing::Heavy => {
                 self.heavy.remove(&(old, i));
@@ -46,8 +48,8 @@ impl Beside {
 }
 
 impl<K: Key, T> Table<K, T> {
-    pub(crate) fn new() -> Self {
-        Table { places: Places::new(), beside: Beside::default() }
+    pub(crate) fn new(stamps: SharedStamps) -> Self {
+        Table { places: Places::new(stamps), beside: Beside::default() }
     }
 
     pub(crate) fn find(&self, key: &K) -> Option<u32> {
@@ -58,6 +60,11 @@ impl<K: Key, T> Table<K, T> {
     #[inline(always)]
     pub(crate) fn hit<R>(&mut self, key: &K, look: impl FnOnce(&T) -> Option<&R>) -> Option<&R> {
         self.places.hit(key, look)
+    }
+
+    /// From now on others draw stamps too, or not any more.
+    pub(crate) fn share_stamps(&mut self, share: bool) {
+        self.places.share_stamps(share);
     }
 
     /// From now on nothing is a [`hit`](Self::hit).
@@ -88,7 +95,19 @@ impl<K: Key, T> Table<K, T> {
     /// Counts a use of `i`.
     pub(crate) fn touch(&mut self, i: u32) {
         if !self.places.touch(i) {
-            self.beside.touch(&mut self.places, i);
+            let stamp = self.places.next_stamp();
+            self.beside.touch(&mut self.places, i, stamp);
+        }
+    }
+
+    /// Counts uses by the stamps that were drawn for them when they were made.
+    pub(crate) fn count_late(&mut self, mut uses: Vec<(u64, u32)>) {
+        uses.sort_unstable_by(|a, b| b.cmp(a));
+        self.places.count_late(&uses);
+        for (stamp, i) in uses {
+            if self.places.standing(i) != Standing::Recent && self.places.stamp(i) < stamp {
+                self.beside.touch(&mut self.places, i, stamp);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use std::ops::{Index, IndexMut};
 
 use hashbrown::DefaultHashBuilder;
 
+use super::stamps::{SharedStamps, Stamps};
 use crate::ahead::fetch_behind;
 use crate::{Key, Positions, fetch_ahead};
 
@@ -63,21 +64,26 @@ pub(super) struct Places<K, T> {
     /// Never gets shorter. `newer` and `older` of those in the ring are indices of others in it.
     places: Vec<Place<K, T>>,
     free: Vec<u32>,
-    last_stamp: u64,
+    stamps: Stamps,
     /// `newer` of those in the ring is below this; 0 once that does not matter any more.
     in_ring: u32,
 }
 
 impl<K: Key, T> Places<K, T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(stamps: SharedStamps) -> Self {
         Places {
             index: Positions::new(),
             hasher: DefaultHashBuilder::default(),
             places: vec![Place { entry: None, stamp: 0, newer: RING, older: RING }],
             free: Vec::new(),
-            last_stamp: 0,
+            stamps: Stamps::new(stamps),
             in_ring: DEFERRED,
         }
+    }
+
+    /// From now on others draw stamps too, or not any more.
+    pub(super) fn share_stamps(&mut self, share: bool) {
+        self.stamps.share(share);
     }
 
     /// From now on nothing is a hit, and no use moves a slot in the ring.
@@ -140,8 +146,7 @@ impl<K: Key, T> Places<K, T> {
             if newer >= self.in_ring {
                 return false;
             }
-            self.last_stamp += 1;
-            (*place).stamp = self.last_stamp;
+            (*place).stamp = self.stamps.next();
             (*at.add(newer as usize)).older = older;
             (*at.add(older as usize)).newer = newer;
             let newest = (*at).older;
@@ -153,11 +158,14 @@ impl<K: Key, T> Places<K, T> {
         true
     }
 
-    /// Gives `i` a new stamp, and leaves it where it is.
-    pub(super) fn stamp_anew(&mut self, i: u32) -> u64 {
-        self.last_stamp += 1;
-        self.places[i as usize].stamp = self.last_stamp;
-        self.last_stamp
+    /// The stamp of what is used now.
+    pub(super) fn next_stamp(&mut self) -> u64 {
+        self.stamps.next()
+    }
+
+    /// Gives `i` this stamp, and leaves it where it is.
+    pub(super) fn set_stamp(&mut self, i: u32, stamp: u64) {
+        self.places[i as usize].stamp = stamp;
     }
 
     pub(super) fn stamp(&self, i: u32) -> u64 {
@@ -197,9 +205,13 @@ impl<K: Key, T> Places<K, T> {
 
     /// Puts `i`, which is not in the ring, where its stamp belongs. Nearly always that is the front.
     pub(super) fn place(&mut self, i: u32) {
+        self.place_behind(RING, i);
+    }
+
+    /// The same, behind `newer`, which is the ring itself or younger. Gives back `i`.
+    fn place_behind(&mut self, mut newer: u32, i: u32) -> u32 {
         let stamp = self.stamp(i);
-        let mut newer = RING;
-        let mut older = self.places[RING as usize].older;
+        let mut older = self.places[newer as usize].older;
         while older != RING && self.stamp(older) > stamp {
             newer = older;
             older = self.places[older as usize].older;
@@ -208,6 +220,21 @@ impl<K: Key, T> Places<K, T> {
         (place.newer, place.older) = (newer, older);
         self.places[newer as usize].older = i;
         self.places[older as usize].newer = i;
+        i
+    }
+
+    /// Gives slots of the ring the stamps of uses that were not counted when they were made, the latest first, and the
+    /// places that belong to them. All that is younger than one of them is passed, once.
+    pub(super) fn count_late(&mut self, uses: &[(u64, u32)]) {
+        let mut newer = RING;
+        for &(stamp, i) in uses {
+            if self.standing(i) != Standing::Recent || self.stamp(i) >= stamp {
+                continue;
+            }
+            self.set_aside(i, Standing::Nowhere);
+            self.set_stamp(i, stamp);
+            newer = self.place_behind(newer, i);
+        }
     }
 
     /// Takes `i` out of the ring, if it is there, to stand at `standing`, which is beside it.
@@ -233,8 +260,7 @@ impl<K: Key, T> Places<K, T> {
         let Places { index, hasher, places, .. } = self;
         // before a place is taken: a key's `Hash` may panic
         index.reserve(|i| hasher.hash_one(&taken(places, i).key));
-        self.last_stamp += 1;
-        let (entry, stamp) = (Some(Entry { key, item }), self.last_stamp);
+        let (entry, stamp) = (Some(Entry { key, item }), self.stamps.next());
         let place = Place { entry, stamp, newer: NOWHERE, older: RING };
         let i = match self.free.pop() {
             Some(i) => {
@@ -309,7 +335,7 @@ mod tests {
 
     #[test]
     fn indices_stay_and_places_are_used_again() {
-        let mut places = Places::new();
+        let mut places = Places::new(SharedStamps::default());
         let indices: Vec<u32> = (1..=10_000).map(|n| places.insert(n, n)).collect();
         assert_eq!(indices[0], 1, "0 stands for none");
         for &i in indices.iter().step_by(2) {
@@ -350,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_key_whose_hash_changes_leaves_no_index_behind() {
-        let mut places = Places::new();
+        let mut places = Places::new(SharedStamps::default());
         let i = places.insert(Fickle(1), 1);
         SALT.set(2);
         assert_eq!(places.remove(i), Some((Fickle(1), 1)));
@@ -360,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_hash_that_panics_leaves_no_index_without_its_place() {
-        let mut places = Places::new();
+        let mut places = Places::new(SharedStamps::default());
         for n in 0..64 {
             places.insert(Fickle(n), n);
         }
@@ -392,7 +418,7 @@ mod tests {
     }
 
     fn ring_of(slots: u32) -> Places<u32, u32> {
-        let mut places = Places::new();
+        let mut places = Places::new(SharedStamps::default());
         for n in 1..=slots {
             let i = places.insert(n, n * 10);
             places.place(i);
@@ -426,11 +452,23 @@ mod tests {
         assert_eq!((places.standing(2), places.standing(4)), (Standing::Deferred, Standing::Heavy));
         assert_eq!(hit(&mut places, 4), None, "its use is for the caller to count");
         assert!(!places.touch(2));
-        places.stamp_anew(4);
+        let stamp = places.next_stamp();
+        places.set_stamp(4, stamp);
         assert_eq!(order(&places), [1, 3]);
         places.place(2);
         places.place(4);
         assert_eq!(order(&places), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn late_uses_get_the_places_of_their_stamps() {
+        let mut places = ring_of(5); // with the stamps 1 to 5
+        places.touch(5); // 6
+        places.set_aside(4, Standing::Deferred);
+        places.count_late(&[(9, 1), (7, 4), (6, 3), (5, 2)]);
+        assert_eq!(order(&places), [2, 5, 3, 1]);
+        places.count_late(&[(8, 1), (7, 2)]);
+        assert_eq!((order(&places), places.stamp(1)), (vec![5, 3, 2, 1], 9), "no use makes one older");
     }
 
     #[test]

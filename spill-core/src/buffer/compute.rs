@@ -9,8 +9,8 @@ use super::moves::Course;
 use super::read::{Read, Reading};
 use super::slot::{CopyState, Flight};
 use super::state::{Spot, State};
+use super::turns::Turn;
 use crate::guard::panicked;
-use crate::sync::MutexGuard;
 use crate::{Key, Result, Value};
 
 /// What an update found.
@@ -113,7 +113,6 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         old_weight: u64,
         change: impl FnOnce(&mut V) -> R,
     ) -> Result<R> {
-        self.hot.sweep(); // alone with it
         let outcome = catch_unwind(AssertUnwindSafe(|| change(&mut value)));
         let weighed = self.weigh(key, &value);
         let mut state = self.state.lock();
@@ -186,7 +185,7 @@ impl<K: Key, V: Value> State<K, V> {
 }
 
 /// Waits for what flies of `key`, if anything does.
-fn wait_in<K: Key, V: Value>(mut state: MutexGuard<'_, State<K, V>>, key: &K) -> Option<Landing<V>> {
+fn wait_in<K: Key, V: Value>(mut state: Turn<'_, State<K, V>>, key: &K) -> Option<Landing<V>> {
     let i = state.table.find(key).filter(|&i| state.flies(i).is_some())?;
     let signal = state.signal(i);
     drop(state);

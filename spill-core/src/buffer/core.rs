@@ -11,9 +11,9 @@ use super::read::Reading;
 use super::shared::{Asks, Shared};
 use super::slot::CopyState;
 use super::state::State;
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 use crate::guard::{LogLimit, guarded};
-use crate::sync::{Condvar, MutexGuard};
+use crate::sync::Condvar;
 use crate::{Clock, Error, ErrorKind, Key, MutableMapping, Overflow, Result, Value, Weigh};
 
 /// What callers, evicters and writer threads share.
@@ -45,7 +45,7 @@ pub(super) struct Core<K, V, B> {
 pub(super) enum Hit<'a, K, V> {
     Value(V),
     /// Not so; the state was taken meanwhile.
-    None(MutexGuard<'a, State<K, V>>),
+    None(Turn<'a, State<K, V>>),
 }
 
 /// What slow memory said of a key that had no slot, and how many slots had been freed by then. It still holds if none was
@@ -59,7 +59,7 @@ pub(super) struct Asked {
 impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// The state, unless the buffer is closed.
     #[inline(always)]
-    pub(super) fn open(&self) -> Result<MutexGuard<'_, State<K, V>>> {
+    pub(super) fn open(&self) -> Result<Turn<'_, State<K, V>>> {
         let state = self.state.lock();
         if state.closed { Err(closed()) } else { Ok(state) }
     }
@@ -94,22 +94,20 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
         match state.hit_recent(key) {
             Some(value) => {
                 if hot || waited {
-                    self.temper(state, key, &value, waited);
+                    self.temper(Turn::of(state), key, &value, waited);
                 }
                 Hit::Value(value)
             }
-            None => Hit::None(state),
+            None => Hit::None(Turn::of(state)),
         }
     }
 
     /// What a hit makes hot, or not hot any more.
     #[cold]
-    pub(super) fn temper(&self, mut state: MutexGuard<'_, State<K, V>>, key: &K, value: &V, waited: bool) {
+    pub(super) fn temper(&self, mut state: Turn<'_, State<K, V>>, key: &K, value: &V, waited: bool) {
         // one handle more would make a value look shared, and what is staged is not fast memory's
         if !B::STORED && self.shared != Shared::Defer {
             state.temper(key, value, waited);
-            drop(state);
-            self.hot.sweep();
         }
     }
 
@@ -149,7 +147,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     /// Asks slow memory for a key that has no slot, without the lock, so that other threads have their hits meanwhile.
-    fn ask_slow(&self, state: MutexGuard<'_, State<K, V>>, key: &K) -> Asked {
+    fn ask_slow(&self, state: Turn<'_, State<K, V>>, key: &K) -> Asked {
         let departures = state.departures;
         drop(state);
         Asked { present: self.below.slow().contains_key(key), departures }
@@ -192,11 +190,11 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// The state, once there is room for a value of `weight` as far as the settings ask for it.
     fn admit<'a>(
         &'a self,
-        state: MutexGuard<'a, State<K, V>>,
+        state: Turn<'a, State<K, V>>,
         key: &K,
         weight: u64,
         quietly: bool,
-    ) -> Result<MutexGuard<'a, State<K, V>>> {
+    ) -> Result<Turn<'a, State<K, V>>> {
         if !quietly && self.overflow != Overflow::Reject {
             return self.wait_for_room(state, weight);
         }
@@ -235,9 +233,9 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// Waits for room as an insert of a value of `weight` does; 0 where that is not known yet.
     pub(super) fn wait_for_room<'a>(
         &'a self,
-        state: MutexGuard<'a, State<K, V>>,
+        state: Turn<'a, State<K, V>>,
         weight: u64,
-    ) -> Result<MutexGuard<'a, State<K, V>>> {
+    ) -> Result<Turn<'a, State<K, V>>> {
         let state = self.room_for_stage(state, weight)?;
         match self.ceiling {
             Some(ceiling) => self.wait_for_writers(state, weight, ceiling),
@@ -249,9 +247,9 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// be is kept already.
     fn room_for_stage<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State<K, V>>,
+        mut state: Turn<'a, State<K, V>>,
         weight: u64,
-    ) -> Result<MutexGuard<'a, State<K, V>>> {
+    ) -> Result<Turn<'a, State<K, V>>> {
         if B::STORED && state.pending.refusal(weight, self.stage_bytes).is_some() {
             state = self.retry_pending(state);
             if let Some(error) = state.pending.refusal(weight, self.stage_bytes) {
@@ -266,10 +264,10 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// caller for good.
     fn wait_for_writers<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State<K, V>>,
+        mut state: Turn<'a, State<K, V>>,
         weight: u64,
         ceiling: u64,
-    ) -> Result<MutexGuard<'a, State<K, V>>> {
+    ) -> Result<Turn<'a, State<K, V>>> {
         const PATIENCE: Duration = Duration::from_secs(10);
         const LATE: Duration = Duration::from_millis(10);
         let mut begun = None;
@@ -287,7 +285,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             if !writing {
                 self.work.notify_all();
             }
-            state = self.progress.wait_for(state, if writing { rest } else { rest.min(LATE) });
+            state = state.wait_for(&self.progress, if writing { rest } else { rest.min(LATE) });
         }
         if state.closed { Err(closed()) } else { Ok(state) }
     }

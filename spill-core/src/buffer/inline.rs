@@ -7,7 +7,7 @@ use super::core::{Hit, closed};
 use super::memories::Below;
 use super::slot::{CopyState, Slot};
 use super::state::State;
-use crate::sync::MutexGuard;
+use super::turns::Turn;
 use crate::{Key, MutableMapping, Overflow, Result, Value};
 
 /// What came of a call that was tried without storage and without waiting.
@@ -29,7 +29,7 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
     }
 
     #[inline(never)]
-    fn try_get_beside(&self, mut state: MutexGuard<'_, State<K, V>>, key: &K) -> Result<Attempt<Option<V>>> {
+    fn try_get_beside(&self, mut state: Turn<'_, State<K, V>>, key: &K) -> Result<Attempt<Option<V>>> {
         if state.closed {
             return Err(closed());
         }
@@ -103,7 +103,6 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
         let shrink = core.is_full(&state);
         drop(state);
         drop((old, ended));
-        core.hot.sweep();
         if shrink {
             core.work.notify_all();
         }
@@ -127,7 +126,6 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>> Buffer<K, V, S> {
         let (old, ended) = state.write(&self.core.below, i, None, true);
         drop(state);
         drop(ended);
-        self.core.hot.sweep();
         Ok(Attempt::Done(old))
     }
 

@@ -3,7 +3,7 @@
 //! `slot.rs` holds the states of one key and all transitions; `state.rs`, `moves.rs`, `sums.rs` and `copies.rs` what
 //! the lock guards; `core.rs`, `read.rs`, `spill.rs`, `settle.rs`, `compute.rs` and `inline.rs` what callers do
 //! around them; `writers.rs` the threads; `memories.rs` what lies below;
-//! `hot.rs` hits without the lock.
+//! `hot/` hits without the lock.
 
 mod builder;
 mod compute;
@@ -345,7 +345,6 @@ impl<K: Key, V: Value, S: MutableMapping<K, V>, F: FastMemory<K, V>> MutableMapp
         if !self.core.state.lock().close() {
             return Ok(());
         }
-        self.core.hot.sweep();
         self.core.progress.notify_all();
         self.writers.lock().stop(&self.core);
         let fast = self.core.below.fast().close();

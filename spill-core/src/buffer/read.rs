@@ -6,8 +6,8 @@ use super::memories::Below;
 use super::slot::{CopyState, Memory};
 use super::spans;
 use super::state::{Spot, State};
+use super::turns::Turn;
 use crate::guard::guarded;
-use crate::sync::MutexGuard;
 use crate::{Error, ErrorKind, Key, MutableMapping, Result, Value};
 
 /// How a value is read.
@@ -21,7 +21,7 @@ pub(super) enum Reading {
 
 /// A Reading flight that went well and is not ended yet.
 pub(super) struct Read<'a, K, V, T> {
-    pub(super) state: MutexGuard<'a, State<K, V>>,
+    pub(super) state: Turn<'a, State<K, V>>,
     pub(super) result: T,
 }
 
@@ -30,7 +30,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     #[inline(never)]
     pub(super) fn read<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State<K, V>>,
+        mut state: Turn<'a, State<K, V>>,
         key: &K,
         reading: Reading,
     ) -> Result<Option<V>> {

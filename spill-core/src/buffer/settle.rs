@@ -6,8 +6,8 @@ use super::memories::Below;
 use super::moves::{Course, Ended, Failed, Next};
 use super::slot::Memory;
 use super::state::State;
+use super::turns::Turn;
 use crate::guard::guarded;
-use crate::sync::MutexGuard;
 use crate::{Error, Key, MutableMapping, Result, Value};
 
 /// What a failure to store a stage failed at, in errors and in the log.
@@ -15,7 +15,7 @@ pub(super) const STORING: &str = "storing a value in fast memory";
 
 impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     /// Ends the flight of `i`, gives the lock back, and does what the end left to do.
-    pub(super) fn end_in(&self, mut state: MutexGuard<'_, State<K, V>>, i: u32, landing: Landing<V>) {
+    pub(super) fn end_in(&self, mut state: Turn<'_, State<K, V>>, i: u32, landing: Landing<V>) {
         let ended = state.end(&self.below, i, Course::default(), landing);
         drop(state);
         self.finish(ended);
@@ -39,7 +39,6 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
             };
             error = outcome.err().or(error);
         }
-        self.hot.sweep();
         error
     }
 

@@ -48,6 +48,7 @@ impl<K: Key, V: Value> State<K, V> {
         tried: Option<&[u32]>,
         now: impl Fn() -> Duration,
     ) -> Candidate {
+        let mut counted = false;
         for _ in 0..PASSES {
             let Some(i) = self.table.oldest(&now) else {
                 let waiting = self.table.waiting().filter(|i| tried.is_some_and(|tried| !tried.contains(i)));
@@ -56,7 +57,13 @@ impl<K: Key, V: Value> State<K, V> {
                 return idle.map_or(Candidate::None, Candidate::Slot);
             };
             if self.heated.is_used(i) {
-                self.count_late();
+                // once only: who hits without pause would always be ahead
+                if counted {
+                    self.cool(i);
+                } else {
+                    self.count_late();
+                    counted = true;
+                }
             } else if self.flies(i).is_some() {
                 self.table.withdraw(i); // it is being read, and is placed again when that ended
             } else if self.is_shared(asks, i) {

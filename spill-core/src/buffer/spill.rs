@@ -9,8 +9,8 @@ use super::shared::Candidate;
 use super::slot::{CopyState, Memory, Slot};
 use super::spans;
 use super::state::State;
+use super::turns::Turn;
 use crate::guard::{guarded, guarded_many};
-use crate::sync::MutexGuard;
 use crate::{Error, Key, MutableMapping, Result, Value};
 
 /// How many candidates it looks at in all, those that were replaced while being spilled included.
@@ -161,7 +161,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     /// Spills the idle value of slot `i`.
-    fn spill_in(&self, mut state: MutexGuard<'_, State<K, V>>, i: u32) -> Step {
+    fn spill_in(&self, mut state: Turn<'_, State<K, V>>, i: u32) -> Step {
         match state.begin_spill(&self.below, i, self.observers.evict.is_empty()) {
             Begun::Left { weight, ended } => {
                 let left = state.load();
@@ -282,10 +282,7 @@ impl<K: Key, V: Value, B: Below<K, V>> Core<K, V, B> {
     }
 
     /// Tries again what failed before, an old copy to remove or a stage to store, if something is due.
-    pub(super) fn retry_pending<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State<K, V>>,
-    ) -> MutexGuard<'a, State<K, V>> {
+    pub(super) fn retry_pending<'a>(&'a self, mut state: Turn<'a, State<K, V>>) -> Turn<'a, State<K, V>> {
         if !state.closed
             && let Some(ended) = state.retry_pending(&self.below, || self.clock.now())
         {

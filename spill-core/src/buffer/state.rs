@@ -230,6 +230,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// Begins a flight; the slot stands nowhere until it ends.
     pub(super) fn begin(&mut self, i: u32, flight: Flight) {
+        self.table.withdraw(i);
         self.change(i, |slot| slot.begin(flight));
         self.take_off(i);
     }
@@ -306,10 +307,10 @@ impl<K: Key, V: Value> State<K, V> {
         };
         let present = value.is_some();
         let (value, weight) = value.unzip();
+        self.table.withdraw(i);
         let old = self.change(i, |slot| slot.write(value, weight.unwrap_or(0)));
         self.len = self.len + usize::from(present) - usize::from(was_present);
         self.table.forget_failures(i);
-        self.table.withdraw(i);
         self.held.forget(i);
         self.table.touch(i);
         let ended = if self.slot(i).flight.is_some() {
@@ -448,6 +449,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// R3. An update takes the value out of `i`, if it is here.
     pub(super) fn begin_update(&mut self, i: u32) -> Option<V> {
+        self.table.withdraw(i);
         let value = self.change(i, Slot::begin_update);
         self.take_off(i);
         value

@@ -8,7 +8,8 @@ use super::memories::Below;
 use super::moves::Begun;
 use super::shared::Candidate;
 use super::state::State;
-use crate::sync::{JoinHandle, MutexGuard, spawn};
+use super::turns::Turn;
+use crate::sync::{JoinHandle, spawn};
 use crate::{Error, Key, Result, Value};
 
 /// Most values in one batch, and the weight at which a batch is full.
@@ -61,7 +62,7 @@ impl Writers {
                 self.0.clear();
                 return;
             }
-            state = core.progress.wait_for(state, PATIENCE - waited);
+            state = state.wait_for(&core.progress, PATIENCE - waited);
         }
         drop(state);
         for handle in self.0.drain(..) {
@@ -97,15 +98,15 @@ fn run<K: Key, V: Value, B: Below<K, V>>(core: &Core<K, V, B>) {
 /// Waits for work, at most until the next retry is due.
 fn wait<'a, K: Key, V: Value, B: Below<K, V>>(
     core: &'a Core<K, V, B>,
-    state: MutexGuard<'a, State<K, V>>,
-) -> MutexGuard<'a, State<K, V>> {
+    state: Turn<'a, State<K, V>>,
+) -> Turn<'a, State<K, V>> {
     let retry = state.table.next_retry().filter(|_| state.above(state.target));
     match retry.into_iter().chain(state.pending.due()).min() {
-        None => core.work.wait(state),
+        None => state.wait(&core.work),
         // one that is due and was not taken waits for what other writers have in flight
         Some(due) => {
             let rest = due.saturating_sub(core.clock.now()).max(Duration::from_millis(10));
-            core.work.wait_for(state, rest)
+            state.wait_for(&core.work, rest)
         }
     }
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use hashbrown::{HashMap, HashTable};
 
-use super::{CALM, Entry, Hot, place};
+use super::{CALM, Entry, Hot, MOST, place};
 use crate::buffer::state::State;
+use crate::buffer::turns::Leaves;
 use crate::{Key, Value};
 
 /// Which slots are hot; for whoever has the state.
@@ -18,11 +19,13 @@ pub(in crate::buffer) struct Heated<K, V> {
     hashes: HashMap<u32, u64>,
     /// Hits since one had to wait.
     calm: u32,
+    /// What was hot in this turn and is not any more.
+    cooled: Vec<Entry<K, V>>,
 }
 
 impl<K, V> Heated<K, V> {
     pub(in crate::buffer) fn new(hot: Arc<Hot<K, V>>) -> Self {
-        Heated { hot, hashes: HashMap::new(), calm: 0 }
+        Heated { hot, hashes: HashMap::new(), calm: 0, cooled: Vec::new() }
     }
 
     /// Whether any is.
@@ -76,8 +79,7 @@ impl<K, V> Heated<K, V> {
         }
         let entry = entry?;
         let used = entry.used;
-        self.hot.cooled.entries.lock().push(entry);
-        self.hot.cooled.any.store(true, Relaxed);
+        self.cooled.push(entry);
         (used != 0).then_some(used)
     }
 
@@ -96,18 +98,31 @@ impl<K, V> Heated<K, V> {
 }
 
 impl<K: Key, V: Value> Heated<K, V> {
-    /// Makes the slot `i` hot, whose value this is.
-    pub(in crate::buffer) fn heat(&mut self, i: u32, key: &K, value: &V) {
+    /// What the slot `i` is hot by, if it can be made so.
+    fn entry(&mut self, i: u32, key: &K, value: &V) -> Option<Entry<K, V>> {
         self.calm = 0;
-        if self.has(i) {
-            return;
+        if self.has(i) || self.hashes.len() == MOST {
+            return None;
         }
-        let shards = self.hot.shards_to_heat();
         let hash = self.hot.hasher.hash_one(key);
-        let entry = Entry { key: key.clone(), value: value.clone(), hash, slot: i, used: 0 };
-        shards[place(hash)].0.lock().table.insert_unique(hash, entry, |entry| entry.hash);
-        self.hashes.insert(i, hash);
+        Some(Entry { key: key.clone(), value: value.clone(), hash, slot: i, used: 0 })
+    }
+
+    fn add(&mut self, entry: Entry<K, V>) {
+        self.hashes.insert(entry.slot, entry.hash);
+        let shard = &self.hot.shards_to_heat()[place(entry.hash)];
+        shard.0.lock().table.insert_unique(entry.hash, entry, |entry| entry.hash);
         self.hot.any.store(true, Relaxed);
+    }
+}
+
+impl<K, V> Leaves for State<K, V> {
+    type Left = Vec<Entry<K, V>>;
+
+    #[inline(always)]
+    fn take_left(&mut self) -> Option<Self::Left> {
+        let cooled = &mut self.heated.cooled;
+        if cooled.is_empty() { None } else { Some(std::mem::take(cooled)) }
     }
 }
 
@@ -132,9 +147,10 @@ impl<K: Key, V: Value> State<K, V> {
     #[cold]
     pub(in crate::buffer) fn temper(&mut self, key: &K, value: &V, waited: bool) {
         if waited {
-            if let Some(i) = self.table.find(key) {
+            let entry = self.table.find(key).and_then(|i| self.heated.entry(i, key, value));
+            if let Some(entry) = entry {
                 self.table.share_stamps(true);
-                self.heated.heat(i, key, value);
+                self.heated.add(entry);
             }
         } else if self.heated.is_calm() {
             self.cool_all();

@@ -6,8 +6,8 @@
 //! does not touch. A hit of it notes when it was, and the order of eviction learns of that when it has to: before a hot
 //! value would be evicted.
 //!
-//! A value is hot only while it is in its slot, unchanged: whatever changes a slot cools it first, and waits for a hit
-//! that is under way. Lock order: the state, then a shard.
+//! A value is hot only while it is in its slot, unchanged: whatever changes a value or begins a flight that may, cools it
+//! first, and waits for a hit that is under way. Lock order: the state, then a shard.
 
 mod heated;
 #[cfg(all(test, not(shuttle)))]
@@ -28,6 +28,9 @@ use crate::{Key, Value};
 /// Locks that hot keys are spread over.
 const SHARDS: usize = 256;
 
+/// The most keys that are hot. They cost a copy of the key and a handle of the value each, which no weight counts.
+const MOST: usize = 16 << 10;
+
 /// After so many hits in a row that did not have to wait for the state, nothing is hot any more.
 const CALM: u32 = 4096;
 
@@ -40,7 +43,6 @@ pub(in crate::buffer) struct Hot<K, V> {
     shards: OnceLock<Box<[Shard<K, V>]>>,
     hasher: DefaultHashBuilder,
     stamps: SharedStamps,
-    cooled: Cooled<K, V>,
 }
 
 /// Some of the hot keys. Each in a line of the processor's cache of its own.
@@ -55,22 +57,15 @@ struct Entries<K, V> {
     hits: u64,
 }
 
+/// A hot key.
 #[derive(Debug)]
-struct Entry<K, V> {
+pub(in crate::buffer) struct Entry<K, V> {
     key: K,
     value: V,
     hash: u64,
     slot: u32,
     /// The stamp of the last use that the order of eviction has not learnt of; 0 where there is none.
     used: u64,
-}
-
-/// What is not hot any more, to be dropped where no lock is held.
-#[derive(Debug)]
-#[repr(align(64))]
-struct Cooled<K, V> {
-    any: AtomicBool,
-    entries: Mutex<Vec<Entry<K, V>>>,
 }
 
 impl<K, V> Hot<K, V> {
@@ -80,7 +75,6 @@ impl<K, V> Hot<K, V> {
             shards: OnceLock::new(),
             hasher: DefaultHashBuilder::default(),
             stamps,
-            cooled: Cooled { any: AtomicBool::new(false), entries: Mutex::new(Vec::new()) },
         }
     }
 
@@ -104,23 +98,6 @@ impl<K, V> Hot<K, V> {
     /// How many hits there were.
     pub(in crate::buffer) fn hits(&self) -> u64 {
         self.shards().iter().map(|shard| shard.0.lock().hits).sum()
-    }
-
-    /// Drops what is not hot any more. For callers that hold no lock.
-    #[inline]
-    pub(in crate::buffer) fn sweep(&self) {
-        if self.cooled.any.load(Relaxed) {
-            self.sweep_some();
-        }
-    }
-
-    #[cold]
-    fn sweep_some(&self) {
-        let mut entries = self.cooled.entries.lock();
-        self.cooled.any.store(false, Relaxed);
-        let cooled = std::mem::take(&mut *entries);
-        drop(entries);
-        drop(cooled);
     }
 }
 

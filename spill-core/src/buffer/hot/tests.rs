@@ -3,12 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::CALM;
+use super::{CALM, MOST};
 use crate::conformance::Memory;
 use crate::{Buffer, BufferBuilder, ErrorKind, ManualEvict, MutableMapping, Overflow, Shared, Value};
 
@@ -68,13 +69,14 @@ fn a_hot_key_is_hit_while_another_thread_has_the_state() {
 #[test]
 fn a_value_that_changes_or_leaves_is_not_hot_any_more() {
     type Change = fn(&Over<Arc<u32>>);
-    let changes: [(&str, Change, Option<u32>); 9] = [
+    let changes: [(&str, Change, Option<u32>); 10] = [
         ("insert", |map| map.insert(1, Arc::new(2)).unwrap(), Some(2)),
         (
             "insert_many",
             |map| map.insert_many(vec![(1, Arc::new(2))]).into_iter().for_each(|r| r.unwrap()),
             Some(2),
         ),
+        ("remove_many", |map| assert!(map.remove_many(&[1]).remove(0).unwrap()), None),
         ("remove", |map| assert!(map.remove(&1).unwrap()), None),
         (
             "take",
@@ -100,6 +102,57 @@ fn a_value_that_changes_or_leaves_is_not_hot_any_more() {
         assert_eq!(Arc::strong_count(&value), 1 + slow, "{what} keeps a handle");
         assert_eq!(map.get(&1).unwrap().as_deref().copied(), after, "{what}");
     }
+}
+
+#[test]
+fn batches_beside_writers_keep_no_handle() {
+    let map: Over<Arc<u32>> = builder(10).writers(1).over(Memory::new()).unwrap();
+    let value = Arc::new(1);
+    map.insert(1, Arc::clone(&value)).unwrap();
+    map.heat(&1);
+    map.insert_many(vec![(1, Arc::new(2))]).remove(0).unwrap();
+    assert_eq!(Arc::strong_count(&value), 1);
+}
+
+/// Who hits without pause keeps neither a value from being evicted nor the evicter busy.
+#[test]
+fn hits_without_pause_do_not_hold_up_an_eviction() {
+    for round in 0..20 {
+        let map = buffer(10);
+        for key in 0..3 {
+            map.insert(key, key).unwrap();
+            map.heat(&key);
+        }
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for key in 0..3 {
+                let (map, over) = (&map, &over);
+                scope.spawn(move || {
+                    while !over.load(Relaxed) {
+                        assert_eq!(map.peek(&key).unwrap(), Some(key));
+                        (0..100).for_each(|_| _ = map.core.hot.hit(&key));
+                    }
+                });
+            }
+            assert_eq!(map.evict_until_below(0), 3, "round {round}");
+            over.store(true, Relaxed);
+        });
+    }
+}
+
+#[test]
+fn only_so_many_are_hot() {
+    let more = MOST as u32 + 10;
+    let map = buffer(u64::MAX);
+    for key in 0..more {
+        map.insert(key, key).unwrap();
+        map.heat(&key);
+    }
+    let hot = (0..more).filter(|key| is_hot(&map, *key)).count();
+    assert_eq!(hot, MOST);
+    assert!((0..more).all(|key| map.get(&key).unwrap() == Some(key)));
+    assert_eq!(map.evict_until_below(0), u64::from(more));
+    assert!(!map.core.hot.any());
 }
 
 #[test]

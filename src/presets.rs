@@ -214,6 +214,7 @@ pub struct Preset<K, V> {
     target: u64,
     directories: Vec<PathBuf>,
     quota: u64,
+    mapped: u64,
     writers: usize,
     buffer: BufferBuilder<K, V>,
 }
@@ -234,6 +235,7 @@ impl<K: Key, V: Value> Preset<K, V> {
             target,
             directories: Vec::new(),
             quota: u64::MAX,
+            mapped: 0,
             writers: 0,
             buffer: BufferBuilder::weighed_by(weigher),
         }
@@ -258,6 +260,14 @@ impl<K: Key, V: Value> Preset<K, V> {
     #[must_use]
     pub fn quota_bytes(mut self, bytes: u64) -> Self {
         self.quota = bytes;
+        self
+    }
+
+    /// How much of the files may be mapped into memory for reading, in bytes, on top of the target: see
+    /// [`SegmentsConfig::mapped_bytes`](crate::SegmentsConfig::mapped_bytes).
+    #[must_use]
+    pub fn mapped_bytes(mut self, bytes: u64) -> Self {
+        self.mapped = bytes;
         self
     }
 
@@ -330,7 +340,7 @@ impl<K: Key, V: Value> Preset<K, V> {
             [one] => vec![Workspace::open(Some(one))?],
             several => Workspace::open_all(several)?,
         };
-        let config = SegmentsConfig::across(workspaces).quota_bytes(self.quota);
+        let config = SegmentsConfig::across(workspaces).quota_bytes(self.quota).mapped_bytes(self.mapped);
         Ok(config.stage_bytes(share.stage).pool(share.pool.clone()))
     }
 

@@ -5,7 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use overspill::presets::{self, Disk};
+use overspill::Raw;
+use overspill::presets::{self, Disk, Preset};
 
 /// Distinct incompressible values, each owned.
 pub fn values(count: usize, len: usize) -> Vec<Bytes> {
@@ -22,6 +23,11 @@ pub fn values(count: usize, len: usize) -> Vec<Bytes> {
 /// RAM over segment files in `directory`, no compressor, checksums on.
 pub fn disk(target: u64, directory: &Path) -> Disk<u64, Bytes> {
     presets::disk(target, Some(directory)).unwrap()
+}
+
+/// The same, with the files mapped into memory for reading, up to so many bytes.
+pub fn mapped(target: u64, bytes: u64, directory: &Path) -> Disk<u64, Bytes> {
+    Preset::new(target).directory(Some(directory)).mapped_bytes(bytes).disk(Raw).unwrap()
 }
 
 /// Reads the `n`-th of equal records into a fresh vector.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use overspill::MutableMapping;
 use redb::ReadableDatabase as _;
 
-use crate::chain::{disk, pread_fresh, values};
+use crate::chain::{disk, mapped, pread_fresh, values};
 use crate::harness::{Better, Row, Run, Unit, pair, settle, timed};
 
 const LEN: usize = 4096;
@@ -37,59 +37,78 @@ pub fn run(rounds: usize) -> Vec<Row> {
         redb(&values, home.path())
     }));
 
-    let map = disk(TARGET, home.path());
-    let path = home.path().join("plain");
-    let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).unwrap());
-    for (n, value) in values[..COUNT].iter().enumerate() {
-        map.insert(n as u64, value.clone()).unwrap();
-        file.write_all(value).unwrap();
+    let plain = home.path().join("plain");
+    append_all(&values[..COUNT], &plain);
+    for (how, map) in [
+        ("", disk(TARGET, home.path())),
+        (", segments mapped", mapped(TARGET, 2 * (COUNT * LEN) as u64, home.path())),
+    ] {
+        for (n, value) in values[..COUNT].iter().enumerate() {
+            map.insert(n as u64, value.clone()).unwrap();
+        }
+        map.flush().unwrap();
+        rows.extend(read_back(how, &map, &File::open(&plain).unwrap(), rounds));
     }
-    file.flush().unwrap();
-    map.flush().unwrap();
-    let file = File::open(&path).unwrap();
+    rows
+}
+
+/// Random reads of all values, beside those of a plain file.
+fn read_back(how: &str, map: &impl MutableMapping<u64, Bytes>, file: &File, rounds: usize) -> [Row; 2] {
+    let unit = Unit::ThousandsPerSecond(COUNT as u64);
     let mut order: Vec<u64> = (0..COUNT as u64).collect();
     fastrand::Rng::with_seed(11).shuffle(&mut order);
-    let read_back = || {
+    let ours = || {
         timed(|| {
             for n in &order {
                 assert_eq!(map.get(n).unwrap().unwrap().len(), LEN);
             }
         })
     };
-    rows.push(pair(
-        "4 KiB: random read back with promotion and eviction, beside pread into a ring as large as fast memory",
-        unit,
-        Some((Better::MoreSpeed, 0.6)),
-        rounds,
-        read_back,
-        || {
-            let mut ring = vec![0; TARGET as usize];
-            let mut places = ring.chunks_exact_mut(LEN);
-            // Touched once before: what counts is reading into memory that is there and not in the cache.
-            places.by_ref().for_each(|place| place.fill(1));
-            let slots = TARGET as usize / LEN;
-            timed(|| {
-                for (turn, &n) in order.iter().enumerate() {
-                    let at = turn % slots * LEN;
-                    file.read_exact_at(&mut ring[at..at + LEN], n * LEN as u64).unwrap();
-                }
-            })
-        },
-    ));
-    rows.push(pair(
-        "4 KiB: the same, beside pread into fresh kept vectors",
-        unit,
-        Some((Better::MoreSpeed, 1.1)),
-        rounds,
-        read_back,
-        || {
-            let mut kept = Vec::with_capacity(COUNT);
-            let run = timed(|| order.iter().for_each(|&n| kept.push(pread_fresh(&file, n, LEN))));
-            drop(kept);
-            run
-        },
-    ));
-    rows
+    let ring = || {
+        let mut ring = vec![0; TARGET as usize];
+        let mut places = ring.chunks_exact_mut(LEN);
+        // Touched once before: what counts is reading into memory that is there and not in the cache.
+        places.by_ref().for_each(|place| place.fill(1));
+        let slots = TARGET as usize / LEN;
+        timed(|| {
+            for (turn, &n) in order.iter().enumerate() {
+                let at = turn % slots * LEN;
+                file.read_exact_at(&mut ring[at..at + LEN], n * LEN as u64).unwrap();
+            }
+        })
+    };
+    let fresh = || {
+        let mut kept = Vec::with_capacity(COUNT);
+        let run = timed(|| order.iter().for_each(|&n| kept.push(pread_fresh(file, n, LEN))));
+        drop(kept);
+        run
+    };
+    [
+        pair(
+            &format!(
+                "4 KiB: random read back with promotion and eviction{how}, beside pread into a ring as large as fast memory"
+            ),
+            unit,
+            Some((Better::MoreSpeed, 0.6)),
+            rounds,
+            ours,
+            ring,
+        ),
+        pair(
+            &format!("4 KiB: the same{how}, beside pread into fresh kept vectors"),
+            unit,
+            Some((Better::MoreSpeed, 1.1)),
+            rounds,
+            ours,
+            fresh,
+        ),
+    ]
+}
+
+fn append_all(values: &[Bytes], path: &std::path::Path) {
+    let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path).unwrap());
+    values.iter().for_each(|value| file.write_all(value).unwrap());
+    file.flush().unwrap();
 }
 
 fn spill(values: &[Bytes], home: &std::path::Path) -> Run {
@@ -109,11 +128,7 @@ fn spill(values: &[Bytes], home: &std::path::Path) -> Run {
 fn append(values: &[Bytes], home: &std::path::Path) -> Run {
     settle(home, COUNT * LEN);
     let path = home.join("append");
-    let mut file = BufWriter::with_capacity(1 << 20, File::create_new(&path).unwrap());
-    let run = timed(|| {
-        values[..COUNT].iter().for_each(|value| file.write_all(value).unwrap());
-        file.flush().unwrap();
-    });
+    let run = timed(|| append_all(&values[..COUNT], &path));
     std::fs::remove_file(path).unwrap();
     run
 }

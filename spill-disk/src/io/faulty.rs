@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
-use super::{Entry, File, Io, Lock, Space};
+use super::{Entry, File, Io, Lock, Mapping, Space};
 
 /// Any [`Io`] with faults put in its way, for tests of this crate and of those above. Clones share the
 /// faults and the counts, so a test keeps one and gives the other away.
@@ -57,11 +57,12 @@ pub enum Operation {
     SetLen,
     Allocate,
     Cache,
+    Map,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 16] = [
+    pub const ALL: [Operation; 17] = [
         Operation::CreateDir,
         Operation::Create,
         Operation::Open,
@@ -78,6 +79,7 @@ impl Operation {
         Operation::SetLen,
         Operation::Allocate,
         Operation::Cache,
+        Operation::Map,
     ];
 }
 
@@ -310,5 +312,9 @@ impl File for FaultyFile {
     fn uncache(&self, offset: u64, len: u64) -> io::Result<()> {
         self.faults.meet(Operation::Cache, &self.path)?;
         self.inner.uncache(offset, len)
+    }
+    fn map(&self, len: u64) -> io::Result<Box<dyn Mapping>> {
+        self.faults.meet(Operation::Map, &self.path)?;
+        self.inner.map(len)
     }
 }

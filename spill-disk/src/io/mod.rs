@@ -5,6 +5,8 @@
 //! buffers) is handled once, in [`write_all_vectored_at`] and [`read_exact_at`], above the trait.
 
 mod faulty;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod mapping;
 mod memory;
 #[cfg(target_os = "linux")]
 mod page_cache;
@@ -159,6 +161,27 @@ pub trait File: Send + Sync {
     /// # Errors
     /// What the system says.
     fn uncache(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Maps the first `len` bytes into memory, more than the file has yet if need be.
+    ///
+    /// # Errors
+    /// `Unsupported` where this cannot be done; what the system says.
+    fn map(&self, len: u64) -> io::Result<Box<dyn Mapping>> {
+        _ = len;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// The beginning of a file in memory, until it is dropped.
+pub trait Mapping: Send + Sync {
+    /// Copies a range from `offset` on into the buffer. Whether all of it could be had: not where the range is not
+    /// mapped, the file ends before, or the device fails. Then some of the buffer may have been written, and
+    /// [`File::read_at`] says why.
+    fn read(&self, buffer: &mut [u8], offset: u64) -> bool;
+
+    /// Lets the process give up the pages of a range, so that the system can forget them. They come back when they are
+    /// read.
+    fn release(&self, offset: u64, len: u64);
 }
 
 /// A lock that is held until it is dropped.

@@ -175,6 +175,11 @@ impl File for RealFile {
     fn uncache(&self, _offset: u64, _len: u64) -> io::Result<()> {
         Ok(())
     }
+
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    fn map(&self, len: u64) -> io::Result<Box<dyn super::Mapping>> {
+        Ok(Box::new(super::mapping::FileMapping::new(&self.0, len)?))
+    }
 }
 
 #[cfg(test)]

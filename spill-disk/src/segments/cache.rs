@@ -7,12 +7,13 @@
 //! the oldest first, once it is on the device: whoever writes waits for that, at the speed of the device.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::file::SegmentFile;
+use super::mapped::Mapped;
 use crate::io::File;
 
 /// Bytes that are brought to the device together.
@@ -36,6 +37,7 @@ struct Span {
     file: Arc<dyn File>,
     /// See [`SegmentFile`].
     forgotten: Arc<AtomicU64>,
+    mapped: Arc<OnceLock<Mapped>>,
     from: u64,
     to: u64,
 }
@@ -66,6 +68,7 @@ impl PageCache {
                     spans.queue.push_back(Span {
                         file: Arc::clone(&file.file),
                         forgotten: Arc::clone(&file.forgotten),
+                        mapped: Arc::clone(&file.mapped),
                         from: offset,
                         to: offset + bytes,
                     });
@@ -85,6 +88,9 @@ impl PageCache {
         }
         for span in over {
             span.forgotten.fetch_max(span.to, Relaxed);
+            if let Some(mapped) = span.mapped.get() {
+                mapped.release(span.from, span.to - span.from); // mapped pages cannot be forgotten
+            }
             let _ = span.file.uncache(span.from, span.to - span.from);
         }
     }

@@ -22,6 +22,7 @@ pub struct SegmentsConfig {
     pub(super) quota: u64,
     pub(super) stage_bytes: u64,
     pub(super) page_cache: u64,
+    pub(super) mapped: u64,
     pub(super) compactor: bool,
     pub(super) write_behind: bool,
     pub(super) pool: Pool,
@@ -56,6 +57,7 @@ impl SegmentsConfig {
             quota: u64::MAX,
             stage_bytes: 2 << 20,
             page_cache: main_memory() / 4,
+            mapped: 0,
             compactor: true,
             write_behind: false,
             pool: Pool::default(),
@@ -93,6 +95,18 @@ impl SegmentsConfig {
     #[must_use]
     pub fn page_cache_bytes(mut self, bytes: u64) -> Self {
         self.page_cache = bytes;
+        self
+    }
+
+    /// How much of the files may be mapped into memory for reading, in bytes: 0, unless this says otherwise, and then each
+    /// read is a call of the system. Whole segments are mapped, as they are first read, until the next one would exceed
+    /// this; the others are read by calls. Short records are read faster from a mapping. But its pages count as memory of
+    /// the process (RSS), beside the values in fast memory, although they are the page cache's, which the system takes
+    /// back when it needs them: leave so much room between a target and a memory limit. On systems other than
+    /// Linux on x86-64 nothing is mapped.
+    #[must_use]
+    pub fn mapped_bytes(mut self, bytes: u64) -> Self {
+        self.mapped = bytes;
         self
     }
 

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
+use super::mapped::Mapped;
 use super::table::Run;
 use crate::io::File;
 
@@ -18,6 +20,8 @@ pub(super) struct SegmentFile {
     pub(super) extent: AtomicU64,
     /// Bytes from the start that the page cache was made to forget.
     pub(super) forgotten: Arc<AtomicU64>,
+    /// It is read through this, if at all.
+    pub(super) mapped: Arc<OnceLock<Mapped>>,
 }
 
 /// How long the records of a segment have lived.

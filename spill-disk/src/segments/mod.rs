@@ -11,6 +11,7 @@ mod file;
 mod files;
 pub(crate) mod format;
 mod index;
+mod mapped;
 mod packed;
 mod reader;
 mod slab;

@@ -10,7 +10,7 @@ use super::file::SegmentFile;
 use super::format::{HEADER, Identity, decode};
 use super::index::Locator;
 use super::store::Store;
-use crate::io::{MOST_BUFFERS, read_exact_at};
+use crate::io::MOST_BUFFERS;
 
 /// The most bytes that neighbours are read together in.
 const TOGETHER: u64 = 1 << 20;
@@ -137,7 +137,7 @@ impl<K: Key> Store<K> {
             );
         };
         let mut record = self.pool.take(buffer, HEADER);
-        match read_exact_at(&*file.file, &mut record, offset) {
+        match self.files.read(file, &mut record, offset) {
             Ok(()) => self.decoded(file, locator, tag, record),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(corrupt(file, locator, format!("a record of {length} bytes"), error.to_string()))

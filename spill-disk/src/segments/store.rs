@@ -60,6 +60,7 @@ impl<K: Key> Store<K> {
                 segment_bytes,
                 config.quota,
                 PageCache::new(config.page_cache),
+                config.mapped,
             ),
             compaction: Mutex::default(),
             hasher,

@@ -16,6 +16,8 @@ mod full;
 mod fuzz;
 mod inspect;
 mod layers;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod mapped;
 mod model;
 mod page_cache;
 mod round_trip;

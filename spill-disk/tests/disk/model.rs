@@ -8,7 +8,7 @@ use spill_core::{Frames, MutableMapping, SpilledSize};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
 #[derive(Clone, Debug)]
-enum Op {
+pub(crate) enum Op {
     Insert(u8, Vec<usize>),
     InsertMany(Vec<(u8, usize)>),
     Remove(u8),
@@ -31,7 +31,7 @@ fn lengths() -> impl Strategy<Value = Vec<usize>> {
     ]
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         10 => (key(), lengths()).prop_map(|(key, lengths)| Op::Insert(key, lengths)),
         2 => prop::collection::vec((key(), 0..1000_usize), 0..8).prop_map(Op::InsertMany),
@@ -50,7 +50,7 @@ fn same(found: Option<Frames>, wanted: Option<&Frames>) -> Result<(), TestCaseEr
     Ok(())
 }
 
-fn run(segments: &Segments<u8>, script: &[Op]) -> Result<(), TestCaseError> {
+pub(crate) fn run(segments: &Segments<u8>, script: &[Op]) -> Result<(), TestCaseError> {
     let mut model: HashMap<u8, Frames> = HashMap::new();
     for (n, op) in script.iter().enumerate() {
         let value = |lengths: &[usize]| frames(n as u64, lengths);

@@ -93,16 +93,28 @@ fn resident(directory: &std::path::Path) -> u64 {
 /// On a real file system: the pages that files have in main memory stay below the limit, reads included.
 #[test]
 fn pages_of_spilled_data_are_bounded() {
+    bounded(0);
+}
+
+/// Also of files that are mapped, whose pages the system does not forget by itself.
+#[test]
+fn pages_of_mapped_files_are_bounded() {
+    bounded(1 << 30);
+}
+
+fn bounded(mapped: u64) {
     const LIMIT: u64 = 24 << 20;
     // A temporary directory in main memory has nothing but its pages.
     let home = tempfile::tempdir_in("/var/tmp").unwrap();
     let workspace = Workspace::open(Some(home.path())).unwrap();
     let path = workspace.path().to_owned();
-    let config = SegmentsConfig::new(workspace).segment_bytes(16 << 20).page_cache_bytes(LIMIT);
+    let config =
+        SegmentsConfig::new(workspace).segment_bytes(16 << 20).page_cache_bytes(LIMIT).mapped_bytes(mapped);
     let segments: Segments<u64> = Segments::open(config.compactor(false)).unwrap();
     let sized = |key: u64| value(key, if key.is_multiple_of(2) { 1 << 20 } else { 5000 });
     for key in 0..160 {
         segments.insert(key, sized(key)).unwrap();
+        assert_same(&segments.get(&(key / 2)).unwrap().unwrap(), &sized(key / 2));
     }
     segments.flush().unwrap();
     let slack = 2 << 20;

@@ -176,7 +176,7 @@ pub trait File: Send + Sync {
 pub trait Mapping: Send + Sync {
     /// Copies a range from `offset` on into the buffer. Whether all of it could be had: not where the range is not
     /// mapped, the file ends before, or the device fails. Then some of the buffer may have been written, and
-    /// [`File::read_at`] says why.
+    /// [`File::read_at`] says why. What is behind the end of the file but in its last page reads as zeros.
     fn read(&self, buffer: &mut [u8], offset: u64) -> bool;
 
     /// Lets the process give up the pages of a range, so that the system can forget them. They come back when they are

@@ -88,10 +88,13 @@ impl PageCache {
         }
         for span in over {
             span.forgotten.fetch_max(span.to, Relaxed);
+            let length = span.to - span.from;
+            let _ = span.file.uncache(span.from, length);
             if let Some(mapped) = span.mapped.get() {
-                mapped.release(span.from, span.to - span.from); // mapped pages cannot be forgotten
+                // pages that are mapped were not forgotten
+                mapped.release(span.from, length);
+                let _ = span.file.begin_write_back(span.from, length);
             }
-            let _ = span.file.uncache(span.from, span.to - span.from);
         }
     }
 

@@ -16,18 +16,24 @@ pub(super) struct Mappings {
     /// Bytes of each mapping.
     each: u64,
     used: Arc<AtomicU64>,
-    /// The system maps nothing.
+    /// The system refused to map a file, and is not asked again.
     refused: AtomicBool,
 }
 
 /// A mapping of one file, until that is done with.
 pub(super) struct Mapped {
     mapping: Box<dyn Mapping>,
+    /// Given back once the mapping is gone, as fields are dropped in their order.
+    _share: Share,
+}
+
+/// Bytes of the limit.
+struct Share {
     bytes: u64,
     used: Arc<AtomicU64>,
 }
 
-impl Drop for Mapped {
+impl Drop for Share {
     fn drop(&mut self) {
         self.used.fetch_sub(self.bytes, Relaxed);
     }
@@ -48,8 +54,15 @@ impl Mappings {
     /// Reads a range of the file, if it is mapped or may be. Whether that was done; if not, a call of the system has to.
     #[inline]
     pub(super) fn read(&self, file: &SegmentFile, buffer: &mut [u8], offset: u64) -> bool {
-        // what the page cache was made to forget would stay in it
-        self.limit != 0 && offset >= file.forgotten.load(Relaxed) && self.read_mapped(file, buffer, offset)
+        self.limit != 0
+            && self.is_for_mappings(file, buffer.len(), offset)
+            && self.read_mapped(file, buffer, offset)
+    }
+
+    /// Whether the range lies in what is mapped of a file, not in one that is longer than segments are; and the page cache
+    /// was not made to forget it, in which it would stay.
+    fn is_for_mappings(&self, file: &SegmentFile, length: usize, offset: u64) -> bool {
+        offset + length as u64 <= self.each && offset >= file.forgotten.load(Relaxed)
     }
 
     fn read_mapped(&self, file: &SegmentFile, buffer: &mut [u8], offset: u64) -> bool {
@@ -68,10 +81,10 @@ impl Mappings {
         if self.refused.load(Relaxed) || self.used.fetch_update(Relaxed, Relaxed, within).is_err() {
             return None;
         }
+        let share = Share { bytes: self.each, used: Arc::clone(&self.used) };
         match file.file.map(self.each) {
-            Ok(mapping) => Some(Mapped { mapping, bytes: self.each, used: Arc::clone(&self.used) }),
+            Ok(mapping) => Some(Mapped { mapping, _share: share }),
             Err(error) => {
-                self.used.fetch_sub(self.each, Relaxed);
                 self.refused.store(true, Relaxed);
                 tracing::debug!(file = %file.path.display(), %error, "files are not mapped, and read by calls");
                 None

@@ -279,10 +279,10 @@ impl<K: Key, V: Value> BufferBuilder<K, V> {
             return Err(crate::Error::config("ceiling", ceiling, expected));
         }
         let ceiling = self.ceiling.unwrap_or_else(|| self.target.saturating_add(self.target / 8));
-        let (state, hot) = State::new(self.target, self.offset, slow.len());
+        let state = State::new(self.target, self.offset, slow.len());
         let core = Arc::new(Core {
+            hot: Arc::clone(state.heated.hot()),
             state: Turns::new(state),
-            hot,
             below: Memories { fast, slow },
             weigher: self.weigher,
             observers: self.observers,

@@ -2,8 +2,7 @@
 //!
 //! `slot.rs` holds the states of one key and all transitions; `state.rs`, `moves.rs`, `sums.rs` and `copies.rs` what
 //! the lock guards; `core.rs`, `read.rs`, `spill.rs`, `settle.rs`, `compute.rs` and `inline.rs` what callers do
-//! around them; `writers.rs` the threads; `memories.rs` what lies below;
-//! `hot/` hits without the lock.
+//! around them; `writers.rs` the threads; `memories.rs` what lies below; `hot/` hits without the lock.
 
 mod builder;
 mod compute;
@@ -59,9 +58,9 @@ use crate::{Key, ManualEvict, MutableMapping, Result, SpilledSize, Stats, Usage,
 ///
 /// # Threads: what is locked, what is not, who wins
 ///
-/// One lock guards the table. A hit takes it once; a value that is hit while others have it is kept once more behind a lock
-/// of its own, so that hits beside inserts and spills do not wait for those. Storage, codecs, weighing, observers and the dropping of
-/// values run without it, so a slow device delays only those who wait for it.
+/// One lock guards the table. A hit takes it once; a value that is hit while others insert or spill is kept once more,
+/// behind another lock, so that its hits do not wait for those. Storage, codecs, weighing, observers and the dropping
+/// of values run without it, so a slow device delays only those who wait for it.
 ///
 /// - After `insert` returned, every thread sees the new value and never an older one. An `insert` or
 ///   `remove` during a spill or a read of the same key wins at once and waits for neither.

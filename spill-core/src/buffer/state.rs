@@ -86,17 +86,10 @@ pub(super) struct Counts {
 }
 
 impl<K: Key, V: Value> State<K, V> {
-    /// An empty one, and what is hit without it.
-    pub(super) fn new(target: u64, offset: u64, len: usize) -> (Self, Arc<Hot<K, V>>) {
+    pub(super) fn new(target: u64, offset: u64, len: usize) -> Self {
         let stamps = SharedStamps::default();
-        let hot = Arc::new(Hot::new(stamps.clone()));
-        let state = Self::with(stamps, Arc::clone(&hot), target, offset, len);
-        (state, hot)
-    }
-
-    fn with(stamps: SharedStamps, hot: Arc<Hot<K, V>>, target: u64, offset: u64, len: usize) -> Self {
         State {
-            table: Table::new(stamps),
+            table: Table::new(stamps.clone()),
             len,
             fast_count: 0,
             fast_bytes: 0,
@@ -111,7 +104,7 @@ impl<K: Key, V: Value> State<K, V> {
             stopping: false,
             wanted: VecDeque::new(),
             signals: HashMap::new(),
-            heated: Heated::new(hot),
+            heated: Heated::new(Hot::new(stamps)),
             flying: Flying::default(),
             pending: Pending::default(),
             held: Rotation::default(),
@@ -146,6 +139,13 @@ impl<K: Key, V: Value> State<K, V> {
         self.fast_bytes = self.fast_bytes - before.bytes + after.bytes;
         self.ram_bytes = self.ram_bytes - before.ram + after.ram;
         result
+    }
+
+    /// The same of a slot that stands nowhere from now on: withdrawn first, since a late use would be given its place in the
+    /// order for nothing.
+    fn change_aside<R>(&mut self, i: u32, change: impl FnOnce(&mut Slot<V>) -> R) -> R {
+        self.table.withdraw(i);
+        self.change(i, change)
     }
 
     /// Whether fast memory holds more than `target`, by weight (PARITY Z02: strictly more).
@@ -230,14 +230,12 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// Begins a flight; the slot stands nowhere until it ends.
     pub(super) fn begin(&mut self, i: u32, flight: Flight) {
-        self.table.withdraw(i);
-        self.change(i, |slot| slot.begin(flight));
+        self.change_aside(i, |slot| slot.begin(flight));
         self.take_off(i);
     }
 
-    /// The bookkeeping of a flight that begins.
-    pub(super) fn take_off(&mut self, i: u32) {
-        self.table.withdraw(i);
+    /// The bookkeeping of a flight that begins, whose slot was withdrawn.
+    fn take_off(&mut self, i: u32) {
         self.held.forget(i);
         self.note_flying(i);
         self.pending.forget(i);
@@ -269,6 +267,7 @@ impl<K: Key, V: Value> State<K, V> {
             }
             Memory::Slow => {
                 self.counts.misses += 1;
+                self.table.withdraw(i);
                 self.take_off(i);
             }
         }
@@ -307,8 +306,7 @@ impl<K: Key, V: Value> State<K, V> {
         };
         let present = value.is_some();
         let (value, weight) = value.unzip();
-        self.table.withdraw(i);
-        let old = self.change(i, |slot| slot.write(value, weight.unwrap_or(0)));
+        let old = self.change_aside(i, |slot| slot.write(value, weight.unwrap_or(0)));
         self.len = self.len + usize::from(present) - usize::from(was_present);
         self.table.forget_failures(i);
         self.held.forget(i);
@@ -368,6 +366,7 @@ impl<K: Key, V: Value> State<K, V> {
         }
         match self.slot(i).settle(B::STORED, &mut course.tried) {
             Settled::GoOn(flight) => {
+                self.table.withdraw(i);
                 self.take_off(i);
                 self.track_copies(below, i);
                 ended.next = Some(self.next(i, flight, course));
@@ -449,8 +448,7 @@ impl<K: Key, V: Value> State<K, V> {
 
     /// R3. An update takes the value out of `i`, if it is here.
     pub(super) fn begin_update(&mut self, i: u32) -> Option<V> {
-        self.table.withdraw(i);
-        let value = self.change(i, Slot::begin_update);
+        let value = self.change_aside(i, Slot::begin_update);
         self.take_off(i);
         value
     }

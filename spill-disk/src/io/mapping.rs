@@ -15,6 +15,7 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use super::Mapping;
+use super::page_cache::pages;
 
 /// The first bytes of a file, mapped. The file may be shorter.
 pub(super) struct FileMapping {
@@ -61,11 +62,9 @@ impl Mapping for FileMapping {
     }
 
     fn release(&self, offset: u64, len: u64) {
-        const PAGE: u64 = 4096;
-        let from = offset / PAGE * PAGE;
-        let end = offset.saturating_add(len).min(self.len as u64);
-        let Ok(len) = usize::try_from(end.saturating_sub(from)) else { return };
-        if let Some(place) = self.place(from, len).filter(|_| len > 0) {
+        let Some((from, len)) = pages(offset, len) else { return };
+        let len = len.get().min((self.len as u64).saturating_sub(from)) as usize;
+        if let Some(place) = self.place(from, len) {
             // SAFETY: a range of the mapping, which can be read again: pages of a file come back from it. Where the
             // system refuses, it keeps them.
             _ = unsafe { libc::madvise(place.cast(), len, libc::MADV_DONTNEED) };

@@ -49,7 +49,7 @@ fn has_no_ranges(error: &io::Error) -> bool {
 
 /// Where the first page of a range begins, and the bytes of all its pages; `None` for an empty range, since a length of
 /// zero would mean all that follows.
-fn pages(offset: u64, len: u64) -> Option<(u64, NonZeroU64)> {
+pub(super) fn pages(offset: u64, len: u64) -> Option<(u64, NonZeroU64)> {
     let from = offset / PAGE * PAGE;
     let to = offset.saturating_add(len).checked_next_multiple_of(PAGE)?;
     NonZeroU64::new(to.saturating_sub(from)).filter(|_| len > 0).map(|len| (from, len))

@@ -1,9 +1,8 @@
 //! One segment's file, and the ranges of it that are handed out to be written.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use super::mapped::Mapped;
 use super::table::Run;

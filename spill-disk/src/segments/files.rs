@@ -7,7 +7,6 @@
 //! Records are kept apart by how long they have lived ([`Level`]), since what has lived long will live on: where
 //! they were mixed, the old ones would have to be moved again and again out of segments whose young ones died.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -18,9 +17,7 @@ use spill_core::{Error, ErrorKind, Result};
 use super::cache::PageCache;
 use super::file::{Begins, Level, Reservation, SegmentFile};
 use super::index::STAGED;
-use super::mapped::Mappings;
 use super::volumes::{Made, Volumes};
-use crate::io::read_exact_at;
 
 /// Files kept for another use.
 const MOST_IDLE: usize = 2;
@@ -42,7 +39,6 @@ pub(super) struct Files {
     /// The workspaces are gone, and all files with them.
     removed: AtomicBool,
     cached: PageCache,
-    mappings: Mappings,
     /// A segment was begun since room was last set aside, or looked for.
     begun: AtomicBool,
 }
@@ -67,13 +63,7 @@ struct Open {
 }
 
 impl Files {
-    pub(super) fn new(
-        volumes: Volumes,
-        segment_bytes: u64,
-        quota: u64,
-        cached: PageCache,
-        mapped: u64,
-    ) -> Self {
+    pub(super) fn new(volumes: Volumes, segment_bytes: u64, quota: u64, cached: PageCache) -> Self {
         let inner = Inner {
             open: [None, None, None],
             idle: Vec::new(),
@@ -91,7 +81,6 @@ impl Files {
             physical: AtomicU64::new(0),
             removed: AtomicBool::new(false),
             cached,
-            mappings: Mappings::new(mapped, segment_bytes),
             begun: AtomicBool::new(false),
         }
     }
@@ -377,19 +366,6 @@ impl Files {
     pub(super) fn was_written(&self, file: &Arc<SegmentFile>, offset: u64, bytes: u64) {
         self.volumes.works(file.volume);
         self.cached.written(file, offset, bytes);
-    }
-
-    /// Fills the buffer with a range of the file.
-    ///
-    /// # Errors
-    /// As [`read_exact_at`].
-    pub(super) fn read(&self, file: &SegmentFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        // what could not be had from a mapping, a call reads, or says why not
-        if self.mappings.read(file, buffer, offset) {
-            Ok(())
-        } else {
-            read_exact_at(&*file.file, buffer, offset)
-        }
     }
 
     /// A range of the file was read. Where the page cache had been made to forget it, it is again.

@@ -3,11 +3,12 @@
 //! The pages of a mapping that were read count as memory of the process, though they are the page cache's, which
 //! the system takes back when it needs them. So it is for the caller to say how much may be mapped.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::file::SegmentFile;
-use crate::io::Mapping;
+use crate::io::{Mapping, read_exact_at};
 
 /// What is mapped of the files of one store.
 pub(super) struct Mappings {
@@ -51,12 +52,17 @@ impl Mappings {
         Mappings { limit, each: segment_bytes, used: Arc::default(), refused: AtomicBool::new(false) }
     }
 
-    /// Reads a range of the file, if it is mapped or may be. Whether that was done; if not, a call of the system has to.
+    /// Fills the buffer with a range of the file, from its mapping, if it has one or may have.
+    ///
+    /// # Errors
+    /// As [`read_exact_at`].
     #[inline]
-    pub(super) fn read(&self, file: &SegmentFile, buffer: &mut [u8], offset: u64) -> bool {
-        self.limit != 0
+    pub(super) fn read(&self, file: &SegmentFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let done = self.limit != 0
             && self.is_for_mappings(file, buffer.len(), offset)
-            && self.read_mapped(file, buffer, offset)
+            && self.read_mapped(file, buffer, offset);
+        // what a mapping did not give, a call reads, or says why not
+        if done { Ok(()) } else { read_exact_at(&*file.file, buffer, offset) }
     }
 
     /// Whether the range lies in what is mapped of a file, not in one that is longer than segments are; and the page cache

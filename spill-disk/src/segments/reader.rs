@@ -137,7 +137,7 @@ impl<K: Key> Store<K> {
             );
         };
         let mut record = self.pool.take(buffer, HEADER);
-        match self.files.read(file, &mut record, offset) {
+        match self.mappings.read(file, &mut record, offset) {
             Ok(()) => self.decoded(file, locator, tag, record),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(corrupt(file, locator, format!("a record of {length} bytes"), error.to_string()))

@@ -15,6 +15,7 @@ use super::compact;
 use super::config::SegmentsConfig;
 use super::files::Files;
 use super::index;
+use super::mapped::Mappings;
 use super::reader::Wanted;
 use super::stage::Room;
 use super::state::{Found, State};
@@ -33,6 +34,7 @@ pub(super) struct Store<K: Key> {
     /// Compaction was wanted at some time.
     wanted: AtomicBool,
     pub(super) files: Files,
+    pub(super) mappings: Mappings,
     pub(super) compaction: Mutex<compact::Scratch>,
     hasher: DefaultHashBuilder,
     pub(super) pool: Pool,
@@ -60,8 +62,8 @@ impl<K: Key> Store<K> {
                 segment_bytes,
                 config.quota,
                 PageCache::new(config.page_cache),
-                config.mapped,
             ),
+            mappings: Mappings::new(config.mapped, segment_bytes),
             compaction: Mutex::default(),
             hasher,
             pool: config.pool,

@@ -24,8 +24,13 @@ pub(in crate::buffer) struct Heated<K, V> {
 }
 
 impl<K, V> Heated<K, V> {
-    pub(in crate::buffer) fn new(hot: Arc<Hot<K, V>>) -> Self {
-        Heated { hot, hashes: HashMap::new(), calm: 0, cooled: Vec::new() }
+    pub(in crate::buffer) fn new(hot: Hot<K, V>) -> Self {
+        Heated { hot: Arc::new(hot), hashes: HashMap::new(), calm: 0, cooled: Vec::new() }
+    }
+
+    /// The hot keys, for those who do not have the state.
+    pub(in crate::buffer) fn hot(&self) -> &Arc<Hot<K, V>> {
+        &self.hot
     }
 
     /// Whether any is.
@@ -34,7 +39,7 @@ impl<K, V> Heated<K, V> {
     }
 
     pub(in crate::buffer) fn has(&self, i: u32) -> bool {
-        self.any() && self.hashes.contains_key(&i)
+        self.hashes.contains_key(&i)
     }
 
     /// Runs `f` with the entry of the hot slot `i`, in its shard.
@@ -49,7 +54,7 @@ impl<K, V> Heated<K, V> {
         let used = |table: &mut HashTable<Entry<K, V>>, hash| {
             table.find(hash, |entry| entry.slot == i).is_some_and(|entry| entry.used != 0)
         };
-        self.any() && self.with(i, used).unwrap_or(false)
+        self.with(i, used).unwrap_or(false)
     }
 
     /// The uses that the order of eviction has not learnt of: stamps and slots.

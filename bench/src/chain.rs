@@ -1,7 +1,5 @@
 //! The whole chain that the questions go through, and the values that go through it.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -28,11 +26,4 @@ pub fn disk(target: u64, directory: &Path) -> Disk<u64, Bytes> {
 /// The same, with the files mapped into memory for reading, up to so many bytes.
 pub fn mapped(target: u64, bytes: u64, directory: &Path) -> Disk<u64, Bytes> {
     Preset::new(target).directory(Some(directory)).mapped_bytes(bytes).disk(Raw).unwrap()
-}
-
-/// Reads the `n`-th of equal records into a fresh vector.
-pub fn pread_fresh(file: &File, n: u64, len: usize) -> Vec<u8> {
-    let mut fresh = vec![0; len];
-    file.read_exact_at(&mut fresh, n * len as u64).unwrap();
-    fresh
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use overspill::MutableMapping;
 
-use crate::chain::{disk, pread_fresh, values};
+use crate::chain::{disk, values};
+use crate::fresh::{Order, pread_fresh};
 use crate::harness::{Better, Row, Run, Unit, pair, settle, timed};
 
 const LEN: usize = 1 << 20;
@@ -90,7 +91,6 @@ pub fn run(rounds: usize) -> Vec<Row> {
         file.write_all(value).unwrap();
     }
     map.flush().unwrap(); // all values have a copy on disk
-    let file = File::open(&path).unwrap();
     let read_back = || {
         timed(|| {
             for n in 0..COUNT as u64 {
@@ -98,19 +98,13 @@ pub fn run(rounds: usize) -> Vec<Row> {
             }
         })
     };
-    let pread = || {
-        let mut kept = Vec::with_capacity(COUNT);
-        let run = timed(|| (0..COUNT as u64).for_each(|n| kept.push(pread_fresh(&file, n, LEN))));
-        drop(kept);
-        run
-    };
     let reading = pair(
         "1 MiB: read back with promotion and eviction, beside pread into fresh kept vectors",
         unit,
         Some((Better::MoreSpeed, 2.0)),
         rounds,
         read_back,
-        pread,
+        || pread_fresh(&path, LEN, COUNT, Order::Written),
     );
     vec![spilling, replacing, reading]
 }

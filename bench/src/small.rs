@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use bytes::Bytes;
 use overspill::MutableMapping;
 use redb::ReadableDatabase as _;
 
-use crate::chain::{disk, mapped, pread_fresh, values};
+use crate::chain::{disk, mapped, values};
+use crate::fresh::{Order, pread_fresh};
 use crate::harness::{Better, Row, Run, Unit, pair, settle, timed};
 
 const LEN: usize = 4096;
@@ -47,16 +49,16 @@ pub fn run(rounds: usize) -> Vec<Row> {
             map.insert(n as u64, value.clone()).unwrap();
         }
         map.flush().unwrap();
-        rows.extend(read_back(how, &map, &File::open(&plain).unwrap(), rounds));
+        rows.extend(read_back(how, &map, &plain, rounds));
     }
     rows
 }
 
 /// Random reads of all values, beside those of a plain file.
-fn read_back(how: &str, map: &impl MutableMapping<u64, Bytes>, file: &File, rounds: usize) -> [Row; 2] {
+fn read_back(how: &str, map: &impl MutableMapping<u64, Bytes>, plain: &Path, rounds: usize) -> [Row; 2] {
     let unit = Unit::ThousandsPerSecond(COUNT as u64);
-    let mut order: Vec<u64> = (0..COUNT as u64).collect();
-    fastrand::Rng::with_seed(11).shuffle(&mut order);
+    let order = Order::Random.of(COUNT);
+    let file = File::open(plain).unwrap();
     let ours = || {
         timed(|| {
             for n in &order {
@@ -77,12 +79,6 @@ fn read_back(how: &str, map: &impl MutableMapping<u64, Bytes>, file: &File, roun
             }
         })
     };
-    let fresh = || {
-        let mut kept = Vec::with_capacity(COUNT);
-        let run = timed(|| order.iter().for_each(|&n| kept.push(pread_fresh(file, n, LEN))));
-        drop(kept);
-        run
-    };
     [
         pair(
             &format!(
@@ -100,18 +96,18 @@ fn read_back(how: &str, map: &impl MutableMapping<u64, Bytes>, file: &File, roun
             Some((Better::MoreSpeed, 1.1)),
             rounds,
             ours,
-            fresh,
+            || pread_fresh(plain, LEN, COUNT, Order::Random),
         ),
     ]
 }
 
-fn append_all(values: &[Bytes], path: &std::path::Path) {
+fn append_all(values: &[Bytes], path: &Path) {
     let mut file = BufWriter::with_capacity(1 << 20, File::create_new(path).unwrap());
     values.iter().for_each(|value| file.write_all(value).unwrap());
     file.flush().unwrap();
 }
 
-fn spill(values: &[Bytes], home: &std::path::Path) -> Run {
+fn spill(values: &[Bytes], home: &Path) -> Run {
     settle(home, COUNT * LEN);
     let map = disk(TARGET, home);
     let fast = (map.target() / LEN as u64) as usize;
@@ -125,7 +121,7 @@ fn spill(values: &[Bytes], home: &std::path::Path) -> Run {
     })
 }
 
-fn append(values: &[Bytes], home: &std::path::Path) -> Run {
+fn append(values: &[Bytes], home: &Path) -> Run {
     settle(home, COUNT * LEN);
     let path = home.join("append");
     let run = timed(|| append_all(&values[..COUNT], &path));
@@ -133,7 +129,7 @@ fn append(values: &[Bytes], home: &std::path::Path) -> Run {
     run
 }
 
-fn fjall(values: &[Bytes], home: &std::path::Path) -> Run {
+fn fjall(values: &[Bytes], home: &Path) -> Run {
     settle(home, COUNT * LEN);
     let folder = tempfile::tempdir_in(home).unwrap();
     let database = fjall::Database::builder(folder.path()).manual_journal_persist(true).open().unwrap();
@@ -145,7 +141,7 @@ fn fjall(values: &[Bytes], home: &std::path::Path) -> Run {
     })
 }
 
-fn redb(values: &[Bytes], home: &std::path::Path) -> Run {
+fn redb(values: &[Bytes], home: &Path) -> Run {
     const TABLE: redb::TableDefinition<u64, &[u8]> = redb::TableDefinition::new("values");
     settle(home, COUNT * LEN);
     let folder = tempfile::tempdir_in(home).unwrap();

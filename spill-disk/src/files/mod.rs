@@ -24,6 +24,7 @@ use crate::Workspace;
 use crate::failure::{self, caught};
 use crate::io::{Io, Lock, read_exact_at};
 use crate::segments::format::{HEADER, Identity, Payload, Shape, decode};
+use crate::segments::sum::read_summed;
 use crate::segments::writer;
 
 /// A mapping of keys to [`Frames`] that keeps each value in a file of its own.
@@ -262,17 +263,17 @@ impl<K: KeyCodec> Files<K> {
             Ok(())
         };
         let mut record = self.pool.take(if whole.is_ok() { length } else { 0 }, HEADER);
-        match whole.and_then(|()| read_exact_at(&*file, &mut record, offset)) {
-            Ok(()) => {}
+        let sum = match whole.and_then(|()| read_summed(&*file, &mut record, offset)) {
+            Ok(sum) => sum,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 let found = format!("{length} bytes from byte {offset} on are more than it has");
                 return Err(self.corrupt(&path, "a whole record".to_owned(), found));
             }
             Err(error) => return Err(Error::io("read", path, error)),
-        }
+        };
         let owner = header::owner(located.generation);
         let identity = Identity { segment: owner.segment, tag: owner.tag, checksum: located.checksum };
-        let frames = decode(record, &self.pool, identity);
+        let frames = decode(record, sum, &self.pool, identity);
         frames.map(Some).map_err(|damage| self.corrupt(&path, damage.expected, damage.found))
     }
 

@@ -4,8 +4,9 @@ use std::io;
 
 use spill_core::{Frames, Pool};
 
-use crate::io::{File, read_exact_at};
-use crate::segments::format::{HEADER, Header, Identity, SUMMED, UNIT, decode, mark};
+use crate::io::File;
+use crate::segments::format::{HEADER, Header, Identity, UNIT, decode};
+use crate::segments::sum::{Sum, read_summed};
 
 /// Bytes that are read at once.
 const WINDOW: usize = 1 << 20;
@@ -55,9 +56,9 @@ impl Record {
         let pool = Pool::new(0);
         let length = usize::try_from(self.length).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let mut bytes = pool.take(length, HEADER);
-        read_exact_at(file, &mut bytes, self.offset)?;
+        let sum = read_summed(file, &mut bytes, self.offset)?;
         let identity = Identity { segment: self.segment, tag: self.tag, checksum: self.checksum };
-        decode(bytes, &pool, identity)
+        decode(bytes, sum, &pool, identity)
             .map_err(|damage| io::Error::new(io::ErrorKind::InvalidData, damage.to_string()))
     }
 }
@@ -117,18 +118,18 @@ impl<'a> Records<'a> {
         if length > WINDOW as u64 && self.file.read_at(&mut [0], at + length - 1)? == 0 {
             return Ok(None);
         }
-        let mut hasher = crc32fast::Hasher::new();
-        let mut done = SUMMED as u64;
+        let mut sum = Sum::default();
+        let mut done = 0;
         while done < length {
             let step = (length - done).min(WINDOW as u64);
             let bytes = self.bytes(at + done, step as usize)?;
             if (bytes.len() as u64) < step {
                 return Ok(None);
             }
-            hasher.update(bytes);
+            sum.add(bytes);
             done += step;
         }
-        if hasher.finalize() ^ mark(header.segment) != header.checksum {
+        if sum.checksum(header.segment) != header.checksum {
             return Ok(None);
         }
         let Header { checksum, tag, segment, frames, body, weight } = header;

@@ -6,8 +6,9 @@ use std::path::Path;
 use spill_core::{Frames, Pool};
 
 use crate::files::header;
-use crate::io::{Io, read_exact_at};
+use crate::io::Io;
 use crate::segments::format::{HEADER, Identity, UNIT, decode};
+use crate::segments::sum::read_summed;
 
 /// What the file of one value holds.
 #[derive(Clone, Debug)]
@@ -45,10 +46,10 @@ pub fn value_file(io: &dyn Io, path: &Path) -> io::Result<Result<ValueFile, &'st
         let pool = Pool::new(0);
         let size = usize::try_from(record).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let mut bytes = pool.take(size, HEADER);
-        read_exact_at(&*file, &mut bytes, at)?;
+        let sum = read_summed(&*file, &mut bytes, at)?;
         let owner = header::owner(head.generation);
         let identity = Identity { segment: owner.segment, tag: owner.tag, checksum: head.checksum };
-        decode(bytes, &pool, identity).map_err(|damage| damage.to_string())
+        decode(bytes, sum, &pool, identity).map_err(|damage| damage.to_string())
     };
     Ok(Ok(ValueFile { key, generation: head.generation, weight: head.weight, length, value }))
 }

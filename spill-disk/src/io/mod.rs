@@ -236,14 +236,33 @@ pub fn write_all_vectored_at(
 /// # Errors
 /// What the system says, and `UnexpectedEof`, naming the bytes found, when the file ends before.
 pub fn read_exact_at(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    read_in_pieces(file, buffer, offset, usize::MAX, |_| {})
+}
+
+/// The same, with calls for at most `most` bytes. Shows what each brought to `seen`, in order.
+///
+/// # Errors
+/// As [`read_exact_at`].
+pub(crate) fn read_in_pieces(
+    file: &dyn File,
+    buffer: &mut [u8],
+    offset: u64,
+    most: usize,
+    mut seen: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let len = buffer.len();
     let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
+    while done < len {
+        let piece = &mut buffer[done..len.min(done.saturating_add(most))];
+        match file.read_at(piece, offset + done as u64) {
             Ok(0) => {
-                let found = format!("the file ends after {done} of {} bytes", buffer.len());
+                let found = format!("the file ends after {done} of {len} bytes");
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, found));
             }
-            Ok(read) => done += read,
+            Ok(read) => {
+                seen(&piece[..read]);
+                done += read;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

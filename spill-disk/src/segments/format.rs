@@ -31,6 +31,8 @@ use bytes::Bytes;
 use crc32fast::Hasher;
 use spill_core::{ErrorKind, FRAME_ALIGN, Frames, Pool, PoolBuf, Result, fetch_ahead};
 
+use super::sum::Sum;
+
 /// Bytes of a record before its body.
 pub(crate) const HEADER: usize = 32;
 
@@ -101,16 +103,16 @@ pub(super) fn reseal(record: &mut [u8], segment: u32) -> Option<u32> {
 
 /// Where what the checksum is computed of begins. The segment is not among it, so that it is known before the segment is, and
 /// that of a record that is moved follows from the one it had.
-pub(crate) const SUMMED: usize = 8;
+pub(super) const SUMMED: usize = 8;
 
 /// What a segment does to the checksum: no two do the same, since the factor is odd.
-pub(crate) fn mark(segment: u32) -> u32 {
+pub(super) fn mark(segment: u32) -> u32 {
     segment.wrapping_mul(0x9e37_79b1)
 }
 
 /// The checksum of a whole record of this segment.
 pub(crate) fn checksum(record: &[u8], segment: u32) -> u32 {
-    crc32fast::hash(record.get(SUMMED..).unwrap_or_default()) ^ mark(segment)
+    Sum::of(record).checksum(segment)
 }
 
 /// A part of what is behind the header of a record.
@@ -277,16 +279,21 @@ fn damage<T>(
     Err(Damage { expected: expected.to_string(), found: found.to_string() })
 }
 
-/// The value of a record, whose length RAM knew. The record must lie in a buffer whose byte [`HEADER`] is
-/// aligned. Nothing in it is believed before the checksum is that of RAM, and no sum is trusted after.
-pub(crate) fn decode(record: PoolBuf, pool: &Pool, wanted: Identity) -> std::result::Result<Frames, Damage> {
+/// The value of a record, whose length RAM knew, and of whose bytes `sum` is. The record must lie in a buffer whose byte
+/// [`HEADER`] is aligned. Nothing in it is believed before the checksum is that of RAM, and no sum is trusted after.
+pub(crate) fn decode(
+    record: PoolBuf,
+    sum: Sum,
+    pool: &Pool,
+    wanted: Identity,
+) -> std::result::Result<Frames, Damage> {
     let Some(header) = Header::from_bytes(&record) else {
         return damage(
             format_args!("a record of at least {HEADER} bytes"),
             format_args!("{} bytes", record.len()),
         );
     };
-    let checksum = checksum(&record, header.segment);
+    let checksum = sum.checksum(header.segment);
     if checksum != wanted.checksum || header.checksum != wanted.checksum {
         return damage(
             format_args!("checksum {:08x}", wanted.checksum),
@@ -435,7 +442,8 @@ mod tests {
                     let checksum = checksum(&record, 2);
                     record[..4].copy_from_slice(&checksum.to_le_bytes());
                     let identity = Identity { segment: 2, tag: 1, checksum };
-                    if let Ok(found) = decode(record, &pool, identity) {
+                    let sum = Sum::of(&record);
+                    if let Ok(found) = decode(record, sum, &pool, identity) {
                         assert_eq!(Shape::of(&found).unwrap().length(), HEADER as u64 + 24);
                         assert_eq!(found.weight(), 3);
                     }
@@ -452,7 +460,8 @@ mod tests {
         record.copy_from_slice(&header.to_bytes());
         let checksum = checksum(&record, 2);
         record[..4].copy_from_slice(&checksum.to_le_bytes());
-        let found = decode(record, &pool, Identity { segment: 2, tag: 2, checksum }).unwrap_err();
+        let sum = Sum::of(&record);
+        let found = decode(record, sum, &pool, Identity { segment: 2, tag: 2, checksum }).unwrap_err();
         assert_eq!(found.found, "segment 2 tag 00000001");
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::file::SegmentFile;
-use crate::io::{Mapping, read_exact_at};
+use super::sum::{PIECE, Sum, read_summed};
+use crate::io::Mapping;
 
 /// What is mapped of the files of one store.
 pub(super) struct Mappings {
@@ -41,6 +42,19 @@ impl Drop for Share {
 }
 
 impl Mapped {
+    /// `None` where not all of the record could be had.
+    fn read(&self, record: &mut [u8], mut offset: u64) -> Option<Sum> {
+        let mut sum = Sum::default();
+        for piece in record.chunks_mut(PIECE) {
+            if !self.mapping.read(piece, offset) {
+                return None;
+            }
+            sum.add(piece);
+            offset += piece.len() as u64;
+        }
+        Some(sum)
+    }
+
     /// See [`Mapping::release`].
     pub(super) fn release(&self, offset: u64, len: u64) {
         self.mapping.release(offset, len);
@@ -52,17 +66,20 @@ impl Mappings {
         Mappings { limit, each: segment_bytes, used: Arc::default(), refused: AtomicBool::new(false) }
     }
 
-    /// Fills the buffer with a range of the file, from its mapping, if it has one or may have.
+    /// Reads a record of the file and sums it, from the file's mapping, if it has one or may have.
     ///
     /// # Errors
-    /// As [`read_exact_at`].
+    /// As [`read_summed`].
     #[inline]
-    pub(super) fn read(&self, file: &SegmentFile, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let done = self.limit != 0
-            && self.is_for_mappings(file, buffer.len(), offset)
-            && self.read_mapped(file, buffer, offset);
-        // what a mapping did not give, a call reads, or says why not
-        if done { Ok(()) } else { read_exact_at(&*file.file, buffer, offset) }
+    pub(super) fn read(&self, file: &SegmentFile, record: &mut [u8], offset: u64) -> io::Result<Sum> {
+        if self.limit != 0
+            && self.is_for_mappings(file, record.len(), offset)
+            && let Some(sum) = self.read_mapped(file, record, offset)
+        {
+            return Ok(sum);
+        }
+        // what a mapping did not give, calls read, or say why not
+        read_summed(&*file.file, record, offset)
     }
 
     /// Whether the range lies in what is mapped of a file, not in one that is longer than segments are; and the page cache
@@ -71,14 +88,14 @@ impl Mappings {
         offset + length as u64 <= self.each && offset >= file.forgotten.load(Relaxed)
     }
 
-    fn read_mapped(&self, file: &SegmentFile, buffer: &mut [u8], offset: u64) -> bool {
+    fn read_mapped(&self, file: &SegmentFile, record: &mut [u8], offset: u64) -> Option<Sum> {
         if let Some(mapped) = file.mapped.get() {
-            return mapped.mapping.read(buffer, offset);
+            return mapped.read(record, offset);
         }
-        let Some(mapped) = self.map(file) else { return false };
-        let done = mapped.mapping.read(buffer, offset);
+        let mapped = self.map(file)?;
+        let sum = mapped.read(record, offset);
         _ = file.mapped.set(mapped); // where another thread was first, that mapping stays
-        done
+        sum
     }
 
     /// Maps the file, within the limit.

@@ -18,6 +18,7 @@ mod slab;
 mod stage;
 mod state;
 mod store;
+pub(crate) mod sum;
 mod table;
 mod volumes;
 pub(crate) mod writer;

@@ -10,6 +10,7 @@ use super::file::SegmentFile;
 use super::format::{HEADER, Identity, decode};
 use super::index::Locator;
 use super::store::Store;
+use super::sum::Sum;
 use crate::io::MOST_BUFFERS;
 
 /// The most bytes that neighbours are read together in.
@@ -117,7 +118,8 @@ impl<K: Key> Store<K> {
                 done(one.at, self.read(&one.file, &one.locator, one.tag));
                 continue;
             }
-            let result = self.decoded(&one.file, &one.locator, one.tag, record);
+            let sum = Sum::of(&record);
+            let result = self.decoded(&one.file, &one.locator, one.tag, record, sum);
             match result {
                 Ok(_) => self.read.add(1, one.locator.length(), took / run.len() as u32),
                 Err(_) => {
@@ -138,7 +140,7 @@ impl<K: Key> Store<K> {
         };
         let mut record = self.pool.take(buffer, HEADER);
         match self.mappings.read(file, &mut record, offset) {
-            Ok(()) => self.decoded(file, locator, tag, record),
+            Ok(sum) => self.decoded(file, locator, tag, record, sum),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(corrupt(file, locator, format!("a record of {length} bytes"), error.to_string()))
             }
@@ -146,9 +148,16 @@ impl<K: Key> Store<K> {
         }
     }
 
-    fn decoded(&self, file: &SegmentFile, locator: &Locator, tag: u32, record: PoolBuf) -> Result<Frames> {
+    fn decoded(
+        &self,
+        file: &SegmentFile,
+        locator: &Locator,
+        tag: u32,
+        record: PoolBuf,
+        sum: Sum,
+    ) -> Result<Frames> {
         let identity = Identity { segment: locator.segment, tag, checksum: locator.checksum };
-        decode(record, &self.pool, identity)
+        decode(record, sum, &self.pool, identity)
             .map_err(|damage| corrupt(file, locator, damage.expected, damage.found))
     }
 }

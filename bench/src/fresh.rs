@@ -1,0 +1,69 @@
+//! The peer that reads into fresh vectors and keeps them, as a program of its own.
+//!
+//! In a program that freed memory before, as this one does with each peer and each round, a new vector gets what others
+//! left behind: in the same program as redb only two of five vectors of 4 KiB were memory that the system had to provide.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use crate::harness::{Run, timed};
+
+/// The first argument of this program when it is the peer.
+const PROCESS: &str = "fresh-process";
+
+/// In which order records are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Written,
+    Random,
+}
+
+impl Order {
+    /// The numbers of so many records.
+    pub fn of(self, count: usize) -> Vec<u64> {
+        let mut order: Vec<u64> = (0..count as u64).collect();
+        if self == Order::Random {
+            fastrand::Rng::with_seed(11).shuffle(&mut order);
+        }
+        order
+    }
+}
+
+/// Reads all of the `count` records of `len` bytes in a file into fresh vectors that are kept.
+pub fn pread_fresh(path: &Path, len: usize, count: usize, order: Order) -> Run {
+    let mut this = Command::new(std::env::current_exe().unwrap());
+    this.arg(PROCESS)
+        .arg(path)
+        .args([len, count, usize::from(order == Order::Random)].map(|n| n.to_string()));
+    let output = this.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{}", output.status);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut nanos = text.split_whitespace().map(|n| Duration::from_nanos(n.parse().unwrap()));
+    Run { wall: nanos.next().unwrap(), cpu: nanos.next().unwrap() }
+}
+
+/// What this process is, if it was started as the peer.
+pub fn process() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != PROCESS {
+        return None;
+    }
+    let file = File::open(args.next()?).unwrap();
+    let number = |arg: OsString| arg.to_str().unwrap().parse::<usize>().unwrap();
+    let [len, count, random]: [usize; 3] = args.map(number).collect::<Vec<_>>().try_into().unwrap();
+    let order = if random == 1 { Order::Random } else { Order::Written }.of(count);
+    let mut kept = Vec::with_capacity(count);
+    let run = timed(|| {
+        for n in order {
+            let mut fresh = vec![0; len];
+            file.read_exact_at(&mut fresh, n * len as u64).unwrap();
+            kept.push(fresh);
+        }
+    });
+    println!("{} {}", run.wall.as_nanos(), run.cpu.as_nanos());
+    Some(ExitCode::SUCCESS)
+}

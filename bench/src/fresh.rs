@@ -1,19 +1,15 @@
-//! The peer that reads into fresh vectors and keeps them, as a program of its own.
-//!
-//! In a program that freed memory before, as this one does with each peer and each round, a new vector gets what others
-//! left behind: in the same program as redb only two of five vectors of 4 KiB were memory that the system had to provide.
+//! The peer that reads into fresh vectors and keeps them, as a program of its own: in one that freed memory before, as this
+//! one does with each peer and each round, a new vector gets what others left behind.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::harness::{Run, timed};
-
-/// The first argument of this program when it is the peer.
-const PROCESS: &str = "fresh-process";
+use crate::process::{number, this, warm_up};
 
 /// In which order records are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,26 +31,19 @@ impl Order {
 
 /// Reads all of the `count` records of `len` bytes in a file into fresh vectors that are kept.
 pub fn pread_fresh(path: &Path, len: usize, count: usize, order: Order) -> Run {
-    let mut this = Command::new(std::env::current_exe().unwrap());
-    this.arg(PROCESS)
-        .arg(path)
-        .args([len, count, usize::from(order == Order::Random)].map(|n| n.to_string()));
-    let output = this.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+    warm_up((len * count) as u64);
+    let numbers = [len, count, usize::from(order == Order::Random)].map(|n| n.to_string());
+    let output = this("fresh").arg(path).args(numbers).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{}", output.status);
     let text = String::from_utf8(output.stdout).unwrap();
     let mut nanos = text.split_whitespace().map(|n| Duration::from_nanos(n.parse().unwrap()));
     Run { wall: nanos.next().unwrap(), cpu: nanos.next().unwrap() }
 }
 
-/// What this process is, if it was started as the peer.
-pub fn process() -> Option<ExitCode> {
-    let mut args = std::env::args_os().skip(1);
-    if args.next()? != PROCESS {
-        return None;
-    }
-    let file = File::open(args.next()?).unwrap();
-    let number = |arg: OsString| arg.to_str().unwrap().parse::<usize>().unwrap();
-    let [len, count, random]: [usize; 3] = args.map(number).collect::<Vec<_>>().try_into().unwrap();
+/// The peer: prints the nanoseconds it took, by the wall and of the processor.
+pub fn read(args: &[OsString]) {
+    let file = File::open(&args[0]).unwrap();
+    let [len, count, random] = [1, 2, 3].map(|n: usize| number(&args[n]) as usize);
     let order = if random == 1 { Order::Random } else { Order::Written }.of(count);
     let mut kept = Vec::with_capacity(count);
     let run = timed(|| {
@@ -65,5 +54,4 @@ pub fn process() -> Option<ExitCode> {
         }
     });
     println!("{} {}", run.wall.as_nanos(), run.cpu.as_nanos());
-    Some(ExitCode::SUCCESS)
 }

@@ -15,6 +15,7 @@ mod mix;
 mod object;
 mod overshoot;
 mod peers;
+mod process;
 mod small;
 mod tail;
 mod tiny;
@@ -48,7 +49,7 @@ const QUESTIONS: [Question; 16] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    if let Some(code) = overshoot::process().or_else(fresh::process) {
+    if let Some(code) = process::run() {
         return code;
     }
     let mut rounds = 7;

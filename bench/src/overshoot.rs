@@ -1,6 +1,6 @@
 //! How far beyond its limit a program gets before something holds it back, beside looking at fixed intervals.
 //!
-//! Each run is a process of its own, this program under another argument: one that inserts values as fast as asked,
+//! Each run is a process of its own, this program under another argument (`process.rs`): one that inserts values as fast as asked,
 //! and one that takes memory beside the mapping until somebody ends it. Ours are admission at `insert` and the nanny;
 //! the peers look every 200 ms (the page's figure) or every 100 ms (what Dask ships).
 
@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use overspill::{ManualEvict, MutableMapping, Raw};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Better, Row};
+use crate::process::{PROCESS, number, this, warm_up};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -27,32 +28,14 @@ const GIB: u64 = 1 << 30;
 /// Memory that is taken at a time, of which the allocator keeps a page.
 const STEP: u64 = 256 << 10;
 
-/// The first argument of this program when it is one of the processes of a run.
-const PROCESS: &str = "overshoot-process";
-
-/// What this process is, if it was started by a run.
-pub fn process() -> Option<ExitCode> {
-    let mut args = std::env::args_os().skip(1);
-    if args.next()? != PROCESS {
-        return None;
-    }
-    let kind = args.next()?;
-    let rest: Vec<OsString> = args.collect();
-    let number = |n: usize| rest[n].to_str().unwrap().parse::<u64>().unwrap();
-    match kind.to_str()? {
-        "guard" => guard(&rest),
-        "touch" => drop(std::hint::black_box(vec![1_u8; number(0) as usize])),
-        "insert" => insert(number(0), number(1), number(2), rest[3] == "ours"),
-        "take" => take(number(0), Path::new(&rest[1])),
+/// A process of a run.
+pub fn run_process(kind: &str, args: &[OsString]) {
+    match kind {
+        "guard" => guard(args),
+        "insert" => insert(number(&args[0]), number(&args[1]), number(&args[2]), args[3] == "ours"),
+        "take" => take(number(&args[0]), Path::new(&args[1])),
         other => panic!("no process {other:?}"),
     }
-    Some(ExitCode::SUCCESS)
-}
-
-fn this(kind: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([PROCESS, kind]).stdin(Stdio::null());
-    command
 }
 
 /// `--directory DIR ... -- COMMAND`.
@@ -137,11 +120,6 @@ fn take(rate: u64, progress: &Path) {
         pace.keep(done);
         assert!(done < 8 * GIB, "nobody ends it");
     }
-}
-
-/// Touches as much memory as a run will, so that none pays for memory that went back to the host.
-fn warm_up(bytes: u64) {
-    assert!(this("touch").arg(bytes.to_string()).status().unwrap().success());
 }
 
 fn inserted(limit: u64, ours: bool) -> f64 {

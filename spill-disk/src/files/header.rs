@@ -21,7 +21,7 @@
 
 use std::io;
 
-use crate::io::File;
+use crate::io::{File, fill_at};
 use crate::segments::format::Shape;
 
 /// Bytes before the key.
@@ -90,7 +90,7 @@ impl Head {
 /// What reading failed with.
 pub(crate) fn read(file: &dyn File) -> io::Result<Result<(Head, Vec<u8>), &'static str>> {
     let mut bytes = vec![0; FIRST_READ];
-    let found = fill(file, &mut bytes, 0)?;
+    let found = fill_at(file, &mut bytes, 0)?;
     bytes.truncate(found);
     let Some((fixed, _)) = bytes.split_first_chunk::<FIXED>() else {
         return Ok(Err("it is shorter than a head"));
@@ -112,7 +112,7 @@ pub(crate) fn read(file: &dyn File) -> io::Result<Result<(Head, Vec<u8>), &'stat
     if end > bytes.len() {
         let have = bytes.len();
         bytes.resize(end, 0);
-        let more = fill(file, &mut bytes[have..], have as u64)?;
+        let more = fill_at(file, &mut bytes[have..], have as u64)?;
         if have + more < end {
             return Ok(Err("it ends within its head"));
         }
@@ -123,20 +123,6 @@ pub(crate) fn read(file: &dyn File) -> io::Result<Result<(Head, Vec<u8>), &'stat
     bytes.truncate(end);
     bytes.drain(..FIXED);
     Ok(Ok((head, bytes)))
-}
-
-/// Fills the buffer as far as the file goes. Returns the bytes read.
-fn fill(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(&mut buffer[done..], offset + done as u64) {
-            Ok(0) => break,
-            Ok(read) => done += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }
 
 #[cfg(test)]

@@ -59,7 +59,8 @@ use crate::segments::writer;
 /// # Costs
 ///
 /// Beyond its key a value costs some 40 bytes of RAM, and a head of 48 bytes, its key, a record as in a segment
-/// and an inode on disk. An insert is five calls of the system, a read three. `usage` is kept as sums.
+/// and an inode on disk. An insert is five calls of the system, a read three; one of a long value
+/// that is in the page cache takes one more for each 128 KiB. `usage` is kept as sums.
 /// `for_each_key` copies the keys.
 ///
 /// # Between threads
@@ -286,7 +287,7 @@ impl<K: KeyCodec> Files<K> {
 }
 
 impl<K: KeyCodec> MutableMapping<K, Frames> for Files<K> {
-    /// Opens the file and reads it once. Its memory comes from the pool.
+    /// Opens the file and reads it. Its memory comes from the pool.
     fn get(&self, key: &K) -> Result<Option<Frames>> {
         let mut tried = None;
         loop {

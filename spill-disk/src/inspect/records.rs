@@ -4,7 +4,7 @@ use std::io;
 
 use spill_core::{Frames, Pool};
 
-use crate::io::File;
+use crate::io::{File, fill_at};
 use crate::segments::format::{HEADER, Header, Identity, UNIT, decode};
 use crate::segments::sum::{Sum, read_summed};
 
@@ -89,16 +89,8 @@ impl<'a> Records<'a> {
         let end = self.base + self.window.len() as u64;
         if at < self.base || at + length as u64 > end {
             self.window.resize(WINDOW.max(length), 0);
-            let mut done = 0;
-            while done < self.window.len() {
-                match self.file.read_at(&mut self.window[done..], at + done as u64) {
-                    Ok(0) => break,
-                    Ok(read) => done += read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            self.window.truncate(done);
+            let filled = fill_at(self.file, &mut self.window, at)?;
+            self.window.truncate(filled);
             self.base = at;
         }
         let from = ((at - self.base) as usize).min(self.window.len());
@@ -118,7 +110,7 @@ impl<'a> Records<'a> {
         if length > WINDOW as u64 && self.file.read_at(&mut [0], at + length - 1)? == 0 {
             return Ok(None);
         }
-        let mut sum = Sum::default();
+        let mut sum = Sum::new();
         let mut done = 0;
         while done < length {
             let step = (length - done).min(WINDOW as u64);

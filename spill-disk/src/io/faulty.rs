@@ -283,6 +283,9 @@ impl File for FaultyFile {
         let room = self.faults.meet(Operation::Read, &self.path)?.min(buffer.len());
         self.inner.read_at(&mut buffer[..room], offset)
     }
+    fn is_cached(&self, offset: u64) -> bool {
+        self.inner.is_cached(offset)
+    }
     fn read_vectored_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
         let mut room = self.faults.meet(Operation::Read, &self.path)?;
         let mut shortened = Vec::with_capacity(buffers.len());

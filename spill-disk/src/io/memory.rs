@@ -300,6 +300,10 @@ impl File for Handle {
         Ok(room)
     }
 
+    fn is_cached(&self, _: u64) -> bool {
+        true
+    }
+
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let bytes = self.0.bytes.read();
         let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();

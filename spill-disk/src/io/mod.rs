@@ -124,6 +124,12 @@ pub trait File: Send + Sync {
     /// What the system says.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Whether the byte at `offset` can be read without waiting for the device, as far as is known.
+    fn is_cached(&self, offset: u64) -> bool {
+        _ = offset;
+        false
+    }
+
     /// As [`read_at`](Self::read_at), into the buffers one after another.
     ///
     /// # Errors
@@ -248,17 +254,37 @@ pub(crate) fn read_in_pieces(
     buffer: &mut [u8],
     offset: u64,
     most: usize,
-    mut seen: impl FnMut(&[u8]),
+    seen: impl FnMut(&[u8]),
 ) -> io::Result<()> {
+    let done = fill_in_pieces(file, buffer, offset, most, seen)?;
+    if done == buffer.len() {
+        return Ok(());
+    }
+    let found = format!("the file ends after {done} of {} bytes", buffer.len());
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, found))
+}
+
+/// Fills the buffer as far as the file goes. Returns the bytes read.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn fill_at(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    fill_in_pieces(file, buffer, offset, usize::MAX, |_| {})
+}
+
+fn fill_in_pieces(
+    file: &dyn File,
+    buffer: &mut [u8],
+    offset: u64,
+    most: usize,
+    mut seen: impl FnMut(&[u8]),
+) -> io::Result<usize> {
     let len = buffer.len();
     let mut done = 0;
     while done < len {
         let piece = &mut buffer[done..len.min(done.saturating_add(most))];
         match file.read_at(piece, offset + done as u64) {
-            Ok(0) => {
-                let found = format!("the file ends after {done} of {len} bytes");
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, found));
-            }
+            Ok(0) => break,
             Ok(read) => {
                 seen(&piece[..read]);
                 done += read;
@@ -267,7 +293,7 @@ pub(crate) fn read_in_pieces(
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(done)
 }
 
 #[cfg(test)]

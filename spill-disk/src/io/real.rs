@@ -134,6 +134,13 @@ impl File for RealFile {
         self.0.read_at(buffer, offset)
     }
 
+    #[cfg(target_os = "linux")]
+    fn is_cached(&self, offset: u64) -> bool {
+        let mut byte = [0];
+        let buffers = &mut [IoSliceMut::new(&mut byte)];
+        rustix::io::preadv2(&self.0, buffers, offset, rustix::io::ReadWriteFlags::NOWAIT) == Ok(1)
+    }
+
     fn read_vectored_at(&self, buffers: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<usize> {
         Ok(rustix::io::preadv(&self.0, buffers, offset)?)
     }

@@ -98,8 +98,8 @@ impl SegmentsConfig {
         self
     }
 
-    /// How much of the files may be mapped into memory for reading, in bytes: 0, unless this says otherwise, and then each
-    /// read is a call of the system. Whole segments are mapped, as they are first read, until the next one would exceed
+    /// How much of the files may be mapped into memory for reading, in bytes: 0, unless this says otherwise, and then
+    /// reading takes calls of the system. Whole segments are mapped, as they are first read, until the next one would exceed
     /// this; the others are read by calls. Short records are read faster from a mapping. But its pages count as memory of
     /// the process (RSS), beside the values in fast memory, although they are the page cache's, which the system takes
     /// back when it needs them: leave so much room between a target and a memory limit. On systems other than

@@ -28,10 +28,9 @@
 //! them.
 
 use bytes::Bytes;
-use crc32fast::Hasher;
 use spill_core::{ErrorKind, FRAME_ALIGN, Frames, Pool, PoolBuf, Result, fetch_ahead};
 
-use super::sum::Sum;
+use super::sum::{Sum, mark};
 
 /// Bytes of a record before its body.
 pub(crate) const HEADER: usize = 32;
@@ -101,15 +100,6 @@ pub(super) fn reseal(record: &mut [u8], segment: u32) -> Option<u32> {
     Some(checksum)
 }
 
-/// Where what the checksum is computed of begins. The segment is not among it, so that it is known before the segment is, and
-/// that of a record that is moved follows from the one it had.
-pub(super) const SUMMED: usize = 8;
-
-/// What a segment does to the checksum: no two do the same, since the factor is odd.
-pub(super) fn mark(segment: u32) -> u32 {
-    segment.wrapping_mul(0x9e37_79b1)
-}
-
 /// The checksum of a whole record of this segment.
 pub(crate) fn checksum(record: &[u8], segment: u32) -> u32 {
     Sum::of(record).checksum(segment)
@@ -137,16 +127,15 @@ impl Payload {
     /// Reads all of the frames. `shape` is theirs.
     pub(crate) fn of(frames: Frames, shape: Shape, tag: u32) -> Self {
         let mut payload = Payload { frames, shape, tag, checksum: 0 };
-        let mut hasher = Hasher::new();
-        hasher.update(&payload.header(0).to_bytes()[SUMMED..]);
+        let mut sum = Sum::of(&payload.header(0).to_bytes());
         payload.for_each_part(|part| match part {
             Part::Frame(frame) => {
                 fetch_ahead(&**frame);
-                hasher.update(frame);
+                sum.add(frame);
             }
-            Part::Between(bytes) => hasher.update(bytes),
+            Part::Between(bytes) => sum.add(bytes),
         });
-        payload.checksum = hasher.finalize();
+        payload.checksum = sum.checksum(0);
         payload
     }
 

@@ -44,7 +44,7 @@ impl Drop for Share {
 impl Mapped {
     /// `None` where not all of the record could be had.
     fn read(&self, record: &mut [u8], mut offset: u64) -> Option<Sum> {
-        let mut sum = Sum::default();
+        let mut sum = Sum::new();
         for piece in record.chunks_mut(PIECE) {
             if !self.mapping.read(piece, offset) {
                 return None;

@@ -7,33 +7,45 @@ use std::io;
 
 use crc32fast::Hasher;
 
-use super::format::{SUMMED, mark};
 use crate::io::{File, read_in_pieces};
 
-/// Bytes that are read before they are summed, at most. Half as much, or twice, is as good.
+/// Bytes that are read before they are summed, about. Half as much, or twice, is as good.
 pub(super) const PIECE: usize = 128 << 10;
 
+/// Where what the checksum is computed of begins. The segment is not among it, so that it is known before the segment is, and
+/// that of a record that is moved follows from the one it had.
+const SUMMED: usize = 8;
+
+/// What a segment does to the checksum: no two do the same, since the factor is odd.
+pub(super) fn mark(segment: u32) -> u32 {
+    segment.wrapping_mul(0x9e37_79b1)
+}
+
 /// The sum over a record's bytes, whichever segment it is of.
-#[derive(Default)]
 pub(crate) struct Sum {
     hasher: Hasher,
-    /// Bytes that came in.
-    seen: usize,
+    /// How many of the next bytes are not among it.
+    skipped: usize,
 }
 
 impl Sum {
+    /// That of no bytes yet.
+    pub(crate) fn new() -> Self {
+        Sum { hasher: Hasher::new(), skipped: SUMMED }
+    }
+
     /// That of a whole record.
     pub(crate) fn of(record: &[u8]) -> Self {
-        let mut sum = Sum::default();
+        let mut sum = Sum::new();
         sum.add(record);
         sum
     }
 
     /// Adds the bytes that follow those that came in.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
-        let unsummed = SUMMED.saturating_sub(self.seen);
-        self.hasher.update(bytes.get(unsummed..).unwrap_or_default());
-        self.seen += bytes.len();
+        let (skipped, summed) = bytes.split_at(self.skipped.min(bytes.len()));
+        self.skipped -= skipped.len();
+        self.hasher.update(summed);
     }
 
     /// The checksum of a record of this segment.
@@ -44,11 +56,21 @@ impl Sum {
 
 /// Reads a record that begins at `offset`, and sums it.
 ///
+/// What is not in the page cache is read with one call, since the system takes several for the beginning of a stream: it would
+/// read what is behind the record too.
+///
 /// # Errors
 /// As [`read_exact_at`](crate::io::read_exact_at).
 pub(crate) fn read_summed(file: &dyn File, record: &mut [u8], offset: u64) -> io::Result<Sum> {
-    let mut sum = Sum::default();
-    read_in_pieces(file, record, offset, PIECE, |bytes| sum.add(bytes))?;
+    let pieces = record.len() / PIECE;
+    // the middle, since neighbours share the pages that a record begins and ends in
+    let most = if pieces > 1 && file.is_cached(offset + record.len() as u64 / 2) {
+        record.len().div_ceil(pieces)
+    } else {
+        usize::MAX
+    };
+    let mut sum = Sum::new();
+    read_in_pieces(file, record, offset, most, |bytes| sum.add(bytes))?;
     Ok(sum)
 }
 
@@ -64,7 +86,7 @@ mod tests {
             record in prop::collection::vec(any::<u8>(), 0..100),
             pieces in prop::collection::vec(0..20_usize, 0..20),
         ) {
-            let (mut sum, mut rest) = (Sum::default(), record.as_slice());
+            let (mut sum, mut rest) = (Sum::new(), record.as_slice());
             for piece in pieces {
                 let (these, behind) = rest.split_at(piece.min(rest.len()));
                 sum.add(these);

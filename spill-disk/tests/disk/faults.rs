@@ -9,7 +9,7 @@ use spill_core::{Error, ErrorKind, Frames, MutableMapping, SpilledSize, Usage};
 use spill_disk::io::{Fault, FaultyIo, Operation, Rule};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
-use crate::common::{assert_same, config, memory, unstaged, value};
+use crate::common::{assert_same, config, files, memory, unstaged, value};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -230,6 +230,34 @@ fn a_failed_read_is_typed_and_the_key_stays() {
     assert_eq!(segments.stats().failures, 3);
     io.heal();
     assert_same(&segments.take(&1).unwrap().unwrap(), &value(1, 100));
+}
+
+/// A long value is read by several calls. One that fails is that value's error, and one that brings less is gone on with.
+#[test]
+fn every_call_for_a_long_value_may_fail() {
+    let io = faulty();
+    let segments = unstaged(io.clone(), 1 << 20);
+    let files = files::<u64>(io.clone());
+    for store in [&segments as &dyn MutableMapping<u64, Frames>, &files] {
+        store.insert(1, value(1, 700_000)).unwrap();
+        let before = io.calls_of(Operation::Read);
+        assert_same(&store.get(&1).unwrap().unwrap(), &value(1, 700_000));
+        let calls = io.calls_of(Operation::Read) - before;
+        assert!((5..=7).contains(&calls), "{calls}: pieces of about 128 KiB");
+        for n in 1..=calls {
+            io.inject(Rule::nth(n, Fault::Errno(EIO)).on(Operation::Read));
+            let error = store.get(&1).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Io { operation: "read", .. }), "{n}: {error}");
+            io.heal();
+            for fault in
+                [Fault::Fail(std::io::ErrorKind::Interrupted), Fault::Short(3), Fault::Short(100_000)]
+            {
+                io.inject(Rule::nth(n, fault).on(Operation::Read));
+                assert_same(&store.get(&1).unwrap().unwrap(), &value(1, 700_000));
+                io.heal();
+            }
+        }
+    }
 }
 
 #[test]

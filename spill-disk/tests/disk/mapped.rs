@@ -1,6 +1,7 @@
 //! Segments that are mapped into memory for reading.
 
 use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -158,6 +159,29 @@ fn files_that_cannot_be_mapped_are_read_by_calls() {
         Segments::open(config(memory()).stage_bytes(0).mapped_bytes(1 << 30)).unwrap();
     segments.insert(1, value(1, 5000)).unwrap();
     assert_same(&segments.get(&1).unwrap().unwrap(), &value(1, 5000));
+}
+
+/// A mapping that fails in a later piece of a long value leaves it to calls, which begin anew.
+#[test]
+fn long_values_whose_file_was_cut_short_in_the_middle() {
+    const LEN: usize = 500_000;
+    let (_, segments, path) = store(|config| config.segment_bytes(1 << 20).mapped_bytes(1 << 20));
+    segments.insert(1, value(1, LEN)).unwrap();
+    let get = || segments.get(&1).map(Option::unwrap);
+    assert_same(&get().unwrap(), &value(1, LEN));
+    assert_eq!(mapped(&path), 1 << 20);
+    let segment = path.join("segment-0.spill");
+    let content = std::fs::read(&segment).unwrap();
+    let file = OpenOptions::new().write(true).open(&segment).unwrap();
+    for length in [0, 4096, 128 << 10, 132 << 10, 300_000, 480 << 10] {
+        file.set_len(length).unwrap();
+        let error = get().unwrap_err();
+        let ErrorKind::Corrupt { expected, found, .. } = error.kind() else { panic!("{error}") };
+        assert_eq!(expected, &format!("a record of {} bytes", LEN + 32));
+        assert_eq!(found, &format!("the file ends after {length} of {} bytes", LEN + 32));
+        file.write_all_at(&content, 0).unwrap();
+        assert_same(&get().unwrap(), &value(1, LEN));
+    }
 }
 
 /// A failing device is the error that a call of the system gives.

@@ -3,10 +3,30 @@
 use std::sync::Arc;
 
 use spill_core::{ErrorKind, MutableMapping};
-use spill_disk::io::{Fault, FaultyIo, Io, Operation, Rule};
+use spill_disk::io::{Fault, FaultyIo, Io, Operation, RealIo, Rule};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
 use crate::common::{Random, assert_same, config, memory, segment_files, unstaged, value};
+
+/// What is to come from the device is read with one call, so that the system does not read on behind it.
+#[test]
+fn a_long_value_that_the_page_cache_has_forgotten_is_read_with_one_call() {
+    let io = FaultyIo::new(Arc::new(RealIo));
+    let workspace = Workspace::open_with(Arc::new(io.clone()), Some("/var/tmp".as_ref())).unwrap();
+    let path = workspace.path().join("segment-0.spill");
+    let segments: Segments<u64> =
+        Segments::open(SegmentsConfig::new(workspace).segment_bytes(64 << 20).stage_bytes(0)).unwrap();
+    let calls = |key: u64| {
+        let before = io.calls_of(Operation::Read);
+        assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, 1 << 20));
+        io.calls_of(Operation::Read) - before
+    };
+    (0..4).for_each(|key| segments.insert(key, value(key, 1 << 20)).unwrap());
+    assert_eq!(calls(2), 8, "it is in the page cache");
+    io.open(&path).unwrap().uncache(0, 5 << 20).unwrap();
+    assert_eq!((calls(2), calls(1)), (1, 1));
+    assert_eq!(calls(2), 8, "it is there again");
+}
 
 /// Neighbours are read with one call, in whatever order they are asked for, and each has its own value.
 #[test]

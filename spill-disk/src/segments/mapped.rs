@@ -17,8 +17,15 @@ pub(super) struct Mappings {
     limit: u64,
     /// Bytes of each mapping.
     each: u64,
-    used: Arc<AtomicU64>,
-    /// The system refused to map a file, and is not asked again.
+    books: Arc<Books>,
+}
+
+/// What mappings and their store tell each other.
+#[derive(Default)]
+struct Books {
+    /// Bytes that are mapped.
+    used: AtomicU64,
+    /// The system refused to map a file, and is not asked again before a mapping is gone.
     refused: AtomicBool,
 }
 
@@ -32,12 +39,13 @@ pub(super) struct Mapped {
 /// Bytes of the limit.
 struct Share {
     bytes: u64,
-    used: Arc<AtomicU64>,
+    books: Arc<Books>,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.used.fetch_sub(self.bytes, Relaxed);
+        self.books.used.fetch_sub(self.bytes, Relaxed);
+        self.books.refused.store(false, Relaxed);
     }
 }
 
@@ -63,7 +71,7 @@ impl Mapped {
 
 impl Mappings {
     pub(super) fn new(limit: u64, segment_bytes: u64) -> Self {
-        Mappings { limit, each: segment_bytes, used: Arc::default(), refused: AtomicBool::new(false) }
+        Mappings { limit, each: segment_bytes, books: Arc::default() }
     }
 
     /// Reads a record of the file and sums it, from the file's mapping, if it has one or may have.
@@ -101,14 +109,16 @@ impl Mappings {
     /// Maps the file, within the limit.
     fn map(&self, file: &SegmentFile) -> Option<Mapped> {
         let within = |used: u64| used.checked_add(self.each).filter(|used| *used <= self.limit);
-        if self.refused.load(Relaxed) || self.used.fetch_update(Relaxed, Relaxed, within).is_err() {
+        let Books { used, refused } = &*self.books;
+        if refused.load(Relaxed) || used.fetch_update(Relaxed, Relaxed, within).is_err() {
             return None;
         }
-        let share = Share { bytes: self.each, used: Arc::clone(&self.used) };
+        let share = Share { bytes: self.each, books: Arc::clone(&self.books) };
         match file.file.map(self.each) {
             Ok(mapping) => Some(Mapped { mapping, _share: share }),
             Err(error) => {
-                self.refused.store(true, Relaxed);
+                drop(share);
+                refused.store(true, Relaxed);
                 tracing::debug!(file = %file.path.display(), %error, "files are not mapped, and read by calls");
                 None
             }

@@ -161,6 +161,26 @@ fn files_that_cannot_be_mapped_are_read_by_calls() {
     assert_same(&segments.get(&1).unwrap().unwrap(), &value(1, 5000));
 }
 
+/// A system that refused to map a file is asked again once a mapping is gone.
+#[test]
+fn files_are_mapped_again_when_there_may_be_room() {
+    let (io, segments, path) = store(|config| config.mapped_bytes(100 * SEGMENT).compactor(false));
+    let insert = |key: u64| segments.insert(key, value(key, 40_000)).unwrap(); // a segment each
+    let get = |key: u64| assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, 40_000));
+    (0..12).for_each(insert);
+    (0..8).for_each(get);
+    io.inject(Rule::nth(1, Fault::Errno(12)).on(Operation::Map));
+    (8..12).for_each(get);
+    let calls = || io.calls_of(Operation::Map);
+    assert_eq!((mapped(&path), calls()), (8 * SEGMENT, 9), "one was refused, and no other asked for");
+    (0..10).for_each(|key| assert!(segments.remove(&key).unwrap()));
+    segments.settle().unwrap();
+    let left = mapped(&path);
+    assert!(left < 4 * SEGMENT, "{left}: few files are kept to be used again");
+    get(10);
+    assert_eq!((mapped(&path), calls()), (left + SEGMENT, 10));
+}
+
 /// A mapping that fails in a later piece of a long value leaves it to calls, which begin anew.
 #[test]
 fn long_values_whose_file_was_cut_short_in_the_middle() {

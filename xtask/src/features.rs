@@ -31,6 +31,7 @@ const CONSUMERS: &[(&str, &str)] = &[
 /// Builds each crate with each of its features alone, then runs the consumers.
 pub(crate) fn run(context: &Context) -> Result {
     let packages = metadata::packages()?;
+    without_storage()?;
     for package in packages.iter().filter(|package| package.name != "xtask") {
         for feature in alone(package) {
             let feature = if feature.is_empty() { String::new() } else { format!("--features {feature}") };
@@ -49,6 +50,18 @@ pub(crate) fn run(context: &Context) -> Result {
         line.env("CARGO_PROFILE_DEV_DEBUG", "0").run()?;
     }
     Ok(())
+}
+
+/// A core alone brings no storage with it.
+fn without_storage() -> Result {
+    let tree =
+        Line::cargo("tree -p overspill --no-default-features --edges normal --prefix none --format {lib}");
+    let tree = tree.text()?;
+    match tree.lines().find(|name| name.starts_with("spill_") && *name != "spill_core") {
+        Some(name) => failed(format!("the facade without features depends on {name}")),
+        None if tree.lines().any(|name| name == "spill_core") => Ok(()),
+        None => failed(format!("cargo does not say what the facade depends on: {tree}")),
+    }
 }
 
 /// No feature, then each by itself.

@@ -12,6 +12,9 @@ const COMPONENTS: &[(&str, &str)] = &[("fmt", "rustfmt"), ("clippy", "clippy")];
 const DEBIAN: &[(&str, &str, &str)] = &[
     ("git", "--version", "git"),
     ("python3", "-m ensurepip --version", "python3-venv"),
+    // Full disks are tested on a file system that is too small, and the page cache is asked what it holds.
+    ("mkfs.ext4", "-V", "e2fsprogs"),
+    ("fincore", "--version", "util-linux-extra"),
     // Workers are tested under it.
     ("dpkg", "--status libjemalloc2", "libjemalloc2"),
 ];
@@ -37,9 +40,12 @@ fn components() -> Result {
     if missing.is_empty() {
         return Ok(());
     }
+    let missing = missing.join(" ");
+    if Line::new("rustup", &format!("component add {missing}")).succeeds() {
+        return Ok(());
+    }
     Err(Failure::Person(format!(
-        "missing from the Rust toolchain: {0}; to install: rustup component add {0}",
-        missing.join(" ")
+        "missing from the Rust toolchain: {missing}; to install: rustup component add {missing}"
     )))
 }
 
@@ -56,12 +62,37 @@ pub(crate) fn debian(programs: &[(&str, &str, &str)]) -> Result {
     let packages = missing.join(" ");
     let is_root = Line::new("id", "-u").text().is_ok_and(|id| id.trim() == "0");
     if !is_root {
-        return Err(Failure::Person(format!(
-            "missing on this machine: {packages}; to install: sudo sh -c 'apt-get update && apt-get install \
-             --yes --no-install-recommends {packages}'"
-        )));
+        return Err(by_a_person(&packages));
     }
     let apt = |args: &str| Line::new("apt-get", args).env("DEBIAN_FRONTEND", "noninteractive").run();
     apt("update")?;
     apt(&format!("install --yes --no-install-recommends {packages}"))
+}
+
+fn by_a_person(packages: &str) -> Failure {
+    Failure::Person(format!(
+        "missing on this machine: {packages}; to install: sudo sh -c 'apt-get update && apt-get install --yes \
+         --no-install-recommends {packages}'"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_rights_a_person_is_told_the_command() {
+        let Failure::Person(text) = by_a_person("git e2fsprogs") else { unreachable!("a person must do it") };
+        assert!(
+            text.ends_with(
+                "sudo sh -c 'apt-get update && apt-get install --yes --no-install-recommends git e2fsprogs'"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_works_is_not_installed() {
+        debian(&[("true", "", "no-such-package")]).unwrap();
+    }
 }

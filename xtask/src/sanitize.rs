@@ -1,5 +1,6 @@
 //! The unsafe code, run where a wrong access is noticed: under AddressSanitizer, else under valgrind.
 
+use crate::install;
 use crate::shell::{Failure, Line, Result};
 use crate::steps::Context;
 
@@ -25,16 +26,12 @@ pub(crate) fn run(_: &Context) -> Result {
     let host = nightly.as_deref().and_then(host);
     match host {
         Some(host) if has_runtime(host) => each(|tests| sanitized(tests, host).run()),
-        _ if Line::new("valgrind", "--version").succeeds() => {
+        _ => {
+            install::debian(&[("valgrind", "--version", "valgrind")])?;
             let stable = Line::new("rustc", "--version --verbose").text()?;
             let host = host_of(&stable)?;
             each(|tests| watched(tests, host).run())
         }
-        _ => Err(Failure::Person(
-            "the unsafe code cannot be checked: neither AddressSanitizer nor valgrind is installed; to install \
-             one: rustup toolchain install nightly --profile minimal, or: apt-get install valgrind"
-                .to_owned(),
-        )),
     }
 }
 

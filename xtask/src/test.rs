@@ -147,14 +147,15 @@ fn licences(context: &Context) -> Result {
     deny("licenses bans sources").run()
 }
 
+/// For how many seconds each fuzz target runs.
+const FUZZ: &str = "OVERSPILL_FUZZ_SECONDS";
+
 fn tests(context: &Context) -> Result {
     match context.extent {
         Extent::Quick => Line::cargo("nextest run --workspace --profile quick").env("PROPTEST_CASES", "32"),
         // A minute of arbitrary files, see spill-disk/tests/disk/fuzz.rs.
-        Extent::Full => {
-            Line::cargo("nextest run --workspace --all-features").env("OVERSPILL_FUZZ_SECONDS", "60")
-        }
-        Extent::Long => soak("nextest run --workspace --all-features --profile long"),
+        Extent::Full => Line::cargo("nextest run --workspace --all-features").env(FUZZ, "60"),
+        Extent::Long => soak("nextest run --workspace --all-features --profile long").env(FUZZ, "300"),
     }
     .run()
 }

@@ -111,6 +111,10 @@ pub(crate) fn read(file: &dyn File) -> io::Result<Result<(Head, Vec<u8>), &'stat
     let end = FIXED + key;
     if end > bytes.len() {
         let have = bytes.len();
+        // Anybody can write a length: memory is taken only for what is there.
+        if fill_at(file, &mut [0], end as u64 - 1)? == 0 {
+            return Ok(Err("it ends within its head"));
+        }
         bytes.resize(end, 0);
         let more = fill_at(file, &mut bytes[have..], have as u64)?;
         if have + more < end {

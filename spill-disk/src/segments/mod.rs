@@ -20,6 +20,7 @@ mod state;
 mod store;
 pub(crate) mod sum;
 mod table;
+mod thread;
 mod volumes;
 pub(crate) mod writer;
 
@@ -27,10 +28,10 @@ use std::sync::Arc;
 
 use spill_core::{Error, ErrorKind, Frames, Key, MutableMapping, Result, SpilledSize, Stats, Usage};
 
-use behind::Behind;
 use compactor::Compactor;
 pub use config::SegmentsConfig;
 use store::Store;
+use thread::StoreThread;
 
 /// A mapping of keys to [`Frames`] over append-only segment files in a [`Workspace`](crate::Workspace).
 ///
@@ -67,7 +68,7 @@ use store::Store;
 pub struct Segments<K: Key> {
     store: Arc<Store<K>>,
     compactor: Compactor,
-    behind: Behind,
+    behind: StoreThread,
 }
 
 impl<K: Key> Segments<K> {
@@ -81,7 +82,7 @@ impl<K: Key> Segments<K> {
         let compactor = Compactor::new(config.compactor);
         let write_behind = config.write_behind && config.stage_bytes > 0;
         let store = Arc::new(Store::new(config));
-        let behind = if write_behind { Behind::start(&store) } else { Behind::default() };
+        let behind = if write_behind { behind::start(&store) } else { StoreThread::default() };
         Ok(Segments { store, compactor, behind })
     }
 
@@ -184,7 +185,7 @@ impl<K: Key> MutableMapping<K, Frames> for Segments<K> {
 
 impl<K: Key> Drop for Segments<K> {
     /// Waits for the compacting thread, which looks up between two windows of a quarter MiB, and for the end of a
-    /// batch that is being written behind, ten seconds at most.
+    /// batch that is being written behind, for each ten seconds at most.
     fn drop(&mut self) {
         self.end();
     }

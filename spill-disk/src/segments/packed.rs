@@ -188,6 +188,16 @@ mod tests {
     }
 
     #[test]
+    fn a_long_frame_is_handed_over_where_it_is() {
+        let payload = payload(&[5, COPIED + 1]);
+        let mut packed = Packed::default();
+        let (at, _) = packed.seal(None, &payload, 0);
+        let long = &payload.frames.as_slice()[1];
+        let slices = packed.slices([(at, &payload)].into_iter());
+        assert!(slices.iter().any(|slice| (slice.as_ptr(), slice.len()) == (long.as_ptr(), long.len())));
+    }
+
+    #[test]
     fn a_head_comes_first() {
         let payload = payload(&[100]);
         let mut packed = Packed::behind(16);

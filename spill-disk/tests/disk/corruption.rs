@@ -38,7 +38,7 @@ fn damaged(segments: &Segments<u64>) -> usize {
             Ok(found) => assert_same(&found.unwrap(), wanted),
             Err(error) => {
                 assert!(
-                    matches!(error.kind(), ErrorKind::Corrupt { location, .. } if location.contains("segment-0"))
+                    matches!(error.kind(), ErrorKind::Corrupt { location, .. } if location.contains("segment-0.spill offset "))
                 );
                 assert!(!error.is_transient());
                 damaged += 1;

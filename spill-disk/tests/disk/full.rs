@@ -2,8 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use spill_core::{BufferBuilder, Compose, ErrorKind, Frames, ManualEvict, MutableMapping};
+use spill_core::{
+    BufferBuilder, Clock, Compose, ErrorKind, Frames, ManualEvict, MutableMapping, SystemClock,
+};
 use spill_disk::io::{Io, MemoryIo};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
@@ -201,11 +204,11 @@ pub(crate) fn evict_over_a_full_device(segments: Segments<u64>, free_room: impl 
     }
     assert!(slow > 0 && buffer.stats().failures > 0);
     free_room();
-    // By itself: the next insert spills again.
-    let mut more = 0;
-    while buffer.usage().fast > 64 * LEN as u64 && more < 2000 {
-        buffer.evict();
-        more += 1;
+    // By itself: inserts spill again what failed, once it is due.
+    let clock = SystemClock::new();
+    while buffer.usage().fast > 64 * LEN as u64 && clock.now() < Duration::from_secs(60) {
+        std::thread::park_timeout(Duration::from_millis(10));
+        buffer.insert(0, value(0, LEN)).unwrap();
     }
     assert!(buffer.usage().fast <= 64 * LEN as u64, "{} of {}", buffer.usage().fast, 64 * LEN);
     for key in 0..inserted {
@@ -217,7 +220,7 @@ pub(crate) fn evict_over_a_full_device(segments: Segments<u64>, free_room: impl 
 #[test]
 fn eviction_over_a_full_device_keeps_the_pair_and_resumes() {
     let io = MemoryIo::limited(2 << 20);
-    let segments = store(&io, |config| config.clock(Arc::new(spill_core::SystemClock::new())));
+    let segments = store(&io, |config| config.clock(Arc::new(SystemClock::new())));
     let room = io.clone();
     evict_over_a_full_device(segments, move || room.set_limit(8 << 20));
 }

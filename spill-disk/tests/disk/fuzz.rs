@@ -1,4 +1,4 @@
-//! Arbitrary files, for as long as `OVERSPILL_FUZZ_SECONDS` says (two unless it says otherwise; a minute in continuous
+//! Arbitrary files, for as long as `OVERSPILL_FUZZ_SECONDS` says each (one second unless it says otherwise; a minute in continuous
 //! integration). Rounds are numbered, and a round does the same whenever it is run: the number of one that fails is
 //! printed, and `OVERSPILL_FUZZ_FROM` begins with it.
 
@@ -33,8 +33,7 @@ impl Drop for Round {
 }
 
 fn fuzz(round: impl Fn(&mut Random)) {
-    // Three of them share the time.
-    let time = Duration::from_secs(setting("OVERSPILL_FUZZ_SECONDS", 2)) / 3;
+    let time = Duration::from_secs(setting("OVERSPILL_FUZZ_SECONDS", 1));
     let first = setting("OVERSPILL_FUZZ_FROM", 0);
     let clock = SystemClock::new();
     let mut number = first;

@@ -4,6 +4,7 @@
 
 mod behind;
 mod common;
+mod compaction;
 mod corruption;
 mod directories;
 mod faults;

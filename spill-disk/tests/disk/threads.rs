@@ -103,12 +103,12 @@ fn readers_see_each_key_move_forward_only_on_disk() {
 }
 
 /// Stops the first call of an operation until it is let go. Says when it is there.
-struct Gate {
-    reached: mpsc::Receiver<()>,
-    open: mpsc::Sender<()>,
+pub(crate) struct Gate {
+    pub(crate) reached: mpsc::Receiver<()>,
+    pub(crate) open: mpsc::Sender<()>,
 }
 
-fn gate(io: &FaultyIo, operation: Operation) -> Gate {
+pub(crate) fn gate(io: &FaultyIo, operation: Operation) -> Gate {
     let (reach, reached) = mpsc::channel();
     let (open, opened) = mpsc::channel::<()>();
     let opened = parking_lot::Mutex::new(opened);

@@ -191,6 +191,7 @@ fn bad_input_is_refused_in_one_line() {
     };
     let missing = tree.path().join("missing");
     assert_refused(spill.path(), here().arg(&missing), missing.to_str().unwrap());
+    assert_refused(spill.path(), here().arg("/dev/null"), "neither a file nor a directory");
     for limit in ["0", "none", "12 potatoes", "-1", "-64MiB", "nan", ""] {
         assert_refused(spill.path(), here().arg(format!("--memory-limit={limit}")), "memory-limit");
     }

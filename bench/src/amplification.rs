@@ -45,6 +45,7 @@ fn measure(what: &str, goal: f64, mut next: impl FnMut(&mut fastrand::Rng) -> u6
         }
     }
     let seconds = start.elapsed().as_secs_f64();
+    assert!(most <= 1.0, "the files took {most:.3} of their bound");
     let to = segments.stats();
     let (written, moved) = (to.write.bytes - from.write.bytes, to.moved.bytes - from.moved.bytes);
     let handed_over = OVERWRITES / 2 * record;

@@ -1,5 +1,5 @@
 //! Writing with the page cache kept within a limit: our way (`posix_fadvise` begins write-back, and forgets what
-//! `fdatasync` brought to the device) beside `sync_file_range`, direct I/O, and no limit at all. The same bytes, in the
+//! `sync_file_range` brought to the device) beside the bare calls, direct I/O, and no limit at all. The same bytes, in the
 //! same order, on the same file system.
 
 use std::collections::VecDeque;

@@ -14,8 +14,10 @@ mod memory;
 mod mix;
 mod object;
 mod overshoot;
+mod parallel;
 mod peers;
 mod process;
+mod reading;
 mod small;
 mod tail;
 mod tiny;
@@ -25,7 +27,7 @@ use harness::Row;
 /// A group of questions: its name, what it asks, and how.
 type Question = (&'static str, &'static str, fn(usize) -> Vec<Row>);
 
-const QUESTIONS: [Question; 16] = [
+const QUESTIONS: [Question; 18] = [
     ("hit", "a hit in fast memory, beside the lru crate behind a mutex", hit::run),
     ("layers", "what a layer adds to a hit, beside the bare mapping", layers::run),
     ("large", "1 MiB values through the whole chain, beside plain file I/O", large::run),
@@ -33,10 +35,12 @@ const QUESTIONS: [Question; 16] = [
     ("memory", "RAM for each spilled value; what evicting an unchanged value writes", memory::run),
     ("mix", "half reads, half writes of 4 KiB, beside redb, fjall and foyer", mix::run),
     ("tail", "the slowest of a thousand hits and reads, beside spilling", tail::run),
+    ("parallel", "writing and reading with two threads, beside one", parallel::run),
     ("tiny", "process memory for ten million 100-byte values", tiny::run),
     ("amplification", "what overwriting writes beyond the bytes handed over", amplification::run),
     ("cache", "writing within a limit on the page cache, beside other ways to keep it", cache::run),
     ("object", "values in an S3 server 20 ms away, beside the plain client", object::run),
+    ("reading", "a reading of process memory, beside its limit and the plain file", reading::run),
     ("overshoot", "how far beyond its limit a program gets, beside fixed intervals", overshoot::run),
     ("codec", "a large value viewed in place by rkyv, beside deserialised by serde", codec::run),
     ("compress", "each codec with shuffle on one thread, beside c-blosc2", compress::run),

@@ -114,3 +114,47 @@ fn compare(
         place(in_index)
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(line: u32) -> Option<Posting> {
+        Some(Posting { file: 3, line, column: 7 })
+    }
+
+    #[test]
+    fn what_differs_is_a_mismatch_that_names_both_places() {
+        assert!(compare("word", at(1), at(1).map(Ok)).is_ok());
+        assert!(compare("word", None, None).is_ok());
+        for (in_file, in_index, told) in [
+            (
+                at(1),
+                at(2),
+                "\"word\" is at file 3, line 1, column 7 and the index has it at file 3, line 2, column 7",
+            ),
+            (at(1), None, "\"word\" is at file 3, line 1, column 7 and the index has it at nowhere else"),
+            (None, at(2), "\"word\" is at nowhere else and the index has it at file 3, line 2, column 7"),
+        ] {
+            match compare("word", in_file, in_index.map(Ok)) {
+                Err(Failure::Mismatch(text)) => assert_eq!(text, told),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn words_are_drawn_once_each_and_by_the_seed() {
+        let drawn = |seed| {
+            let mut draw = Draw { hasher: FixedState::with_seed(seed), lowest: BinaryHeap::new() };
+            (0..1000).for_each(|n| draw.offer(n.to_string().into()));
+            let mut words: Vec<_> = draw.lowest.into_iter().map(|(_, word)| word).collect();
+            words.sort_unstable();
+            words
+        };
+        assert_eq!(drawn(1).len(), SAMPLE);
+        assert!(drawn(1).windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(drawn(1), drawn(1));
+        assert_ne!(drawn(1), drawn(2));
+    }
+}

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use spill_core::{ErrorKind, MutableMapping};
-use spill_disk::{Segments, SegmentsConfig, Workspace};
+use spill_disk::io::{Io, RealIo};
+use spill_disk::{Segments, SegmentsConfig, Workspace, WorkspaceConfig};
 
 use crate::common::{assert_same, value};
 use crate::full::{evict_over_a_full_device, fill};
@@ -36,6 +37,8 @@ fn mounted(kind: &str, home: &Path) -> PathBuf {
         let image = image.to_str().unwrap();
         run("mkfs.ext4", &["-q", "-m", "0", image]);
         run("mount", &["-o", "loop", image, at]);
+    } else if kind == "ramfs" {
+        run("mount", &["-t", "ramfs", "none", at]);
     } else {
         run("mount", &["-t", "tmpfs", "-o", "size=24m", "none", at]);
     }
@@ -62,7 +65,7 @@ fn in_a_namespace_of_its_own(kind: &str, test: &str) {
     );
 }
 
-fn with_each_kind(test: &str, child: impl FnOnce(&Path)) {
+fn with_each_kind(test: &str, in_memory: &[&str], child: impl FnOnce(&Path)) {
     if let Ok(kind) = std::env::var(KIND) {
         let home = tempfile::tempdir().unwrap();
         let point = mounted(&kind, home.path());
@@ -70,7 +73,9 @@ fn with_each_kind(test: &str, child: impl FnOnce(&Path)) {
         run("umount", &[point.to_str().unwrap()]);
         return;
     }
-    in_a_namespace_of_its_own("tmpfs", test);
+    for kind in in_memory {
+        in_a_namespace_of_its_own(kind, test);
+    }
     if Path::new("/dev/loop-control").exists() {
         in_a_namespace_of_its_own("ext4", test);
     } else {
@@ -92,7 +97,7 @@ fn on_the_device(point: &Path) -> u64 {
 
 #[test]
 fn a_full_device_is_typed_loses_nothing_and_is_compacted() {
-    with_each_kind("a_full_device_is_typed_loses_nothing_and_is_compacted", |point| {
+    with_each_kind("a_full_device_is_typed_loses_nothing_and_is_compacted", &["tmpfs"], |point| {
         let segments = store(point);
         let (accepted, error) = fill(&segments, 0);
         let ErrorKind::Full { path, used, limit, free, setting } = error.kind() else { panic!("{error}") };
@@ -130,9 +135,24 @@ fn a_full_device_is_typed_loses_nothing_and_is_compacted() {
 
 #[test]
 fn eviction_over_a_device_that_is_full_keeps_the_pair_and_resumes() {
-    with_each_kind("eviction_over_a_device_that_is_full_keeps_the_pair_and_resumes", |point| {
+    with_each_kind("eviction_over_a_device_that_is_full_keeps_the_pair_and_resumes", &["tmpfs"], |point| {
         let other = point.join("other");
         std::fs::write(&other, vec![1; 12 << 20]).unwrap();
         evict_over_a_full_device(store(point), || std::fs::remove_file(&other).unwrap());
+    });
+}
+
+#[test]
+fn main_memory_is_recognised_by_what_is_mounted() {
+    with_each_kind("main_memory_is_recognised_by_what_is_mounted", &["tmpfs", "ramfs"], |point| {
+        let in_memory = std::env::var(KIND).unwrap() != "ext4";
+        assert_eq!(RealIo.space(point).unwrap().in_memory, in_memory);
+        let strict = WorkspaceConfig::new(Some(point)).on_disk_only(true).open();
+        let refused = strict.err().map(|error| match error.kind() {
+            ErrorKind::Config { key, expected, .. } => (key.to_string(), expected.contains("tmpfs or ramfs")),
+            _ => panic!("{error}"),
+        });
+        assert_eq!(refused, in_memory.then(|| ("directory".to_owned(), true)));
+        assert!(Workspace::open(Some(point)).is_ok(), "with a warning");
     });
 }

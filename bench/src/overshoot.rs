@@ -1,8 +1,8 @@
 //! How far beyond its limit a program gets before something holds it back, beside looking at fixed intervals.
 //!
-//! Each run is a process of its own, this program under another argument (`process.rs`): one that inserts values as fast as asked,
-//! and one that takes memory beside the mapping until somebody ends it. Ours are admission at `insert` and the nanny;
-//! the peers look every 200 ms (the page's figure) or every 100 ms (what Dask ships).
+//! Each run is a process of its own, this program under another argument (`process.rs`): one that inserts values as fast
+//! as asked, and one that takes memory beside the mapping until somebody ends it. Ours are admission at `insert` and the
+//! nanny; the peers look every 200 ms (the page's figure) or every 100 ms (what Dask ships).
 
 use std::ffi::OsString;
 use std::fs::{self, File};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// How long a store that is closed waits for each of its threads, if nothing else is said.
+/// How long a store that is closed waits for each of its threads.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// At most one thread.
@@ -32,12 +32,14 @@ impl StoreThread {
     #[expect(clippy::disallowed_methods, reason = "the thread is joined by `join`")]
     pub(super) fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let end = Arc::clone(&self.ended);
+        // held until the thread is there to be joined: who closes the store meanwhile must not pass it by
+        let mut thread = self.thread.lock();
         let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             work();
             *end.flag.lock() = true;
             end.changed.notify_all();
         })?;
-        *self.thread.lock() = Some(started);
+        *thread = Some(started);
         Ok(())
     }
 
@@ -49,15 +51,11 @@ impl StoreThread {
     fn join_within(&self, patience: Duration) {
         let Some(thread) = self.thread.lock().take() else { return };
         let mut ended = self.ended.flag.lock();
-        while !*ended {
-            if self.ended.changed.wait_for(&mut ended, patience).timed_out() && !*ended {
-                let name = thread.thread().name().unwrap_or_default();
-                tracing::warn!(
-                    name,
-                    "the thread did not end within {patience:?}: the device does not answer"
-                );
-                return;
-            }
+        self.ended.changed.wait_while_for(&mut ended, |ended| !*ended, patience);
+        if !*ended {
+            let name = thread.thread().name().unwrap_or_default();
+            tracing::warn!(name, "the thread did not end within {patience:?}: the device does not answer");
+            return;
         }
         drop(ended);
         // It catches its panics.

@@ -1,6 +1,6 @@
-//! Arbitrary files, for as long as `OVERSPILL_FUZZ_SECONDS` says each (one second unless it says otherwise; a minute in continuous
-//! integration). Rounds are numbered, and a round does the same whenever it is run: the number of one that fails is
-//! printed, and `OVERSPILL_FUZZ_FROM` begins with it.
+//! Arbitrary files. Each test runs for as many seconds as `OVERSPILL_FUZZ_SECONDS` says (one, unless it says otherwise; a
+//! minute in continuous integration). Rounds are numbered, and a round does the same whenever it is run: the number of one
+//! that fails is printed, and `OVERSPILL_FUZZ_FROM` begins with it.
 
 use std::io::IoSlice;
 use std::path::Path;

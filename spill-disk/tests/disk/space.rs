@@ -73,7 +73,7 @@ fn operations() -> u64 {
 }
 
 /// Runs a stream with a thread that compacts, and without; and with one that writes behind.
-fn both(stream: impl Fn(&mut Bounded)) {
+fn each_way(stream: impl Fn(&mut Bounded)) {
     for (beside, behind) in [(true, false), (false, false), (true, true)] {
         let mut store = Bounded::new(beside, behind);
         stream(&mut store);
@@ -83,7 +83,7 @@ fn both(stream: impl Fn(&mut Bounded)) {
 
 #[test]
 fn skewed_overwrites_stay_within_the_bound() {
-    both(|store| {
+    each_way(|store| {
         let mut random = Random(1);
         for n in 0..operations() {
             let key = random.skewed(1000);
@@ -99,7 +99,7 @@ fn skewed_overwrites_stay_within_the_bound() {
 
 #[test]
 fn uniform_overwrites_stay_within_the_bound() {
-    both(|store| {
+    each_way(|store| {
         let mut random = Random(2);
         (0..operations()).for_each(|_| store.insert(random.below(2000)));
     });
@@ -107,7 +107,7 @@ fn uniform_overwrites_stay_within_the_bound() {
 
 #[test]
 fn removing_the_oldest_first_moves_nothing() {
-    both(|store| {
+    each_way(|store| {
         for key in 0..operations() {
             store.insert(key);
             if key >= 500 {
@@ -120,7 +120,7 @@ fn removing_the_oldest_first_moves_nothing() {
 
 #[test]
 fn removing_every_second_key_gives_half_of_the_room_back() {
-    both(|store| {
+    each_way(|store| {
         let keys = operations() / 4;
         (0..keys).for_each(|key| store.insert(key));
         (0..keys).step_by(2).for_each(|key| store.remove(key));
@@ -134,7 +134,7 @@ fn removing_every_second_key_gives_half_of_the_room_back() {
 
 #[test]
 fn one_survivor_a_segment_keeps_no_segment() {
-    both(|store| {
+    each_way(|store| {
         let each = 2 * SEGMENT / 370;
         for n in 0..operations() {
             if n % each == 0 { store.insert(n) } else { store.insert(u64::MAX - n % 7) }
@@ -144,7 +144,7 @@ fn one_survivor_a_segment_keeps_no_segment() {
 
 #[test]
 fn values_that_shrink_and_grow_stay_within_the_bound() {
-    both(|store| {
+    each_way(|store| {
         let shortest = (0..10_000).min_by_key(|version| Bounded::len(*version)).unwrap();
         let longest = (0..10_000).max_by_key(|version| Bounded::len(*version)).unwrap();
         for round in 0..operations() / 1000 {
@@ -157,7 +157,7 @@ fn values_that_shrink_and_grow_stay_within_the_bound() {
 
 #[test]
 fn all_that_is_removed_at_once_gives_its_room_back() {
-    both(|store| {
+    each_way(|store| {
         for round in 0..5 {
             (0..operations() / 10).for_each(|key| store.insert(key));
             let keys: Vec<u64> = store.model.keys().copied().collect();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// How long a store that is closed waits for each of its threads.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a store that is closed waits for each of its threads, and for the files that others make.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// At most one thread.
 #[derive(Default)]

@@ -17,6 +17,7 @@ mod full;
 mod fuzz;
 mod inspect;
 mod layers;
+mod making;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod mapped;
 mod model;

@@ -1,40 +1,45 @@
 //! The segment files: which one is written to, which wait to be used again, and how much they take.
 //!
 //! Ranges of the open files are handed out under a lock and written without one, so that writers go in
-//! parallel. A file whose segment was dropped is kept, as long as there are few of them, and overwritten by a
-//! later segment: that is faster than writing a fresh one. It is overwritten only once no reader holds it.
+//! parallel; they are made without it too. A file whose segment was dropped is kept, as long as there are few of
+//! them, and overwritten by a later segment: that is faster than writing a fresh one. It is overwritten only once no
+//! reader holds it.
 //!
 //! Records are kept apart by how long they have lived ([`Level`]), since what has lived long will live on: where
 //! they were mixed, the old ones would have to be moved again and again out of segments whose young ones died.
+
+mod making;
+mod reserve;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
-use spill_core::{Error, ErrorKind, Result};
+use spill_core::{Error, Result};
 
-use super::cache::PageCache;
-use super::file::{Begins, Level, Reservation, SegmentFile};
-use super::index::STAGED;
-use super::volumes::{Made, Volumes};
+use self::making::Makers;
+use crate::segments::cache::PageCache;
+use crate::segments::file::{Level, Reservation, SegmentFile};
+use crate::segments::volumes::Volumes;
 
 /// Files kept for another use.
 const MOST_IDLE: usize = 2;
 
 /// The setting of the quota, as messages name it.
-pub(super) const QUOTA: &str = "quota_bytes";
+pub(in crate::segments) const QUOTA: &str = "quota_bytes";
 
 /// Room for a segment is set aside once a device has less than so many segments free.
 const SCARCE: u64 = 16;
 
 /// All files of one store.
-pub(super) struct Files {
+pub(in crate::segments) struct Files {
     volumes: Volumes,
     segment_bytes: u64,
     /// The most bytes that the files may take.
     quota: u64,
     inner: Mutex<Inner>,
+    makers: Makers,
     physical: AtomicU64,
     /// The workspaces are gone, and all files with them.
     removed: AtomicBool,
@@ -43,6 +48,7 @@ pub(super) struct Files {
     begun: AtomicBool,
 }
 
+#[derive(Default)]
 struct Inner {
     /// The segment that is being filled, for each level.
     open: [Option<Open>; Level::COUNT],
@@ -63,21 +69,18 @@ struct Open {
 }
 
 impl Files {
-    pub(super) fn new(volumes: Volumes, segment_bytes: u64, quota: u64, cached: PageCache) -> Self {
-        let inner = Inner {
-            open: [None, None, None],
-            idle: Vec::new(),
-            loose: Vec::new(),
-            reserve: None,
-            uses_reserve: false,
-            next: 0,
-            closed: false,
-        };
+    pub(in crate::segments) fn new(
+        volumes: Volumes,
+        segment_bytes: u64,
+        quota: u64,
+        cached: PageCache,
+    ) -> Self {
         Files {
             volumes,
             segment_bytes,
             quota,
-            inner: Mutex::new(inner),
+            inner: Mutex::default(),
+            makers: Makers::default(),
             physical: AtomicU64::new(0),
             removed: AtomicBool::new(false),
             cached,
@@ -86,105 +89,23 @@ impl Files {
     }
 
     /// Bytes that the files take, dead records and idle files included.
-    pub(super) fn physical(&self) -> u64 {
+    pub(in crate::segments) fn physical(&self) -> u64 {
         // Whoever retires a file while the store is closed books it after that.
         if self.removed.load(Relaxed) { 0 } else { self.physical.load(Relaxed) }
     }
 
-    /// A range for the first of the records of these lengths in bytes and for as many of the others as fit
-    /// behind it. `begin` runs under the lock with what was reserved, so that no other reservation of the
-    /// same segment is seen before a new segment is.
-    ///
-    /// Fresh records leave a segment of the quota to what is moved.
-    ///
-    /// # Errors
-    /// What creating a file failed with; `Full` when the quota is reached; `Closed`.
-    pub(super) fn reserve(
-        &self,
-        level: Level,
-        lengths: impl Iterator<Item = u64> + Clone,
-        begin: impl FnOnce(&Reservation),
-    ) -> Result<Reservation> {
-        let mut inner = self.inner.lock();
-        if inner.closed {
-            return Err(super::closed());
-        }
-        let first = lengths.clone().next().unwrap_or(0);
-        let mut begins = None;
-        if first > self.segment_bytes {
-            // Alone in its segment, and the open one goes on.
-            if first > self.room(&inner, level) {
-                return Err(self.quota_reached());
-            }
-            let file = self.new_file(&mut inner)?;
-            self.extend(&file, first);
-            let begins = Some(Begins { sealed: true, seals: None });
-            let reservation = Reservation { file, offset: 0, records: 1, bytes: first, level, begins };
-            begin(&reservation);
-            return Ok(reservation);
-        }
-        let fits = |open: &Open| open.tail + first <= self.segment_bytes;
-        if !inner.open[level as usize].as_ref().is_some_and(fits) {
-            let file = self.next_file(&mut inner, level, first)?;
-            let full = inner.open[level as usize].replace(Open { file, tail: 0 });
-            begins = Some(Begins { sealed: false, seals: full.as_ref().map(|full| full.file.segment) });
-            inner.loosen(full);
-            self.begun.store(true, Relaxed);
-        }
-        let room = self.room(&inner, level);
-        let Some(open) = inner.open[level as usize].as_mut() else { return Err(super::closed()) };
-        let offset = open.tail;
-        if (offset + first).saturating_sub(open.file.extent.load(Relaxed)) > room {
-            return Err(self.quota_reached());
-        }
-        let most = self.segment_bytes.min(open.file.extent.load(Relaxed).max(offset).saturating_add(room));
-        let mut records = 0;
-        for length in lengths {
-            if open.tail + length > most {
-                break;
-            }
-            open.tail += length;
-            records += 1;
-        }
-        let (file, bytes) = (Arc::clone(&open.file), open.tail - offset);
-        self.extend(&file, open.tail);
-        let reservation = Reservation { file, offset, records, bytes, level, begins };
-        begin(&reservation);
-        Ok(reservation)
-    }
-
-    /// Bytes that files may still grow by for records of this level.
-    fn room(&self, inner: &Inner, level: Level) -> u64 {
-        if self.quota == u64::MAX {
-            return u64::MAX;
-        }
-        let kept = if level == Level::Fresh && inner.reserve.is_none() { self.segment_bytes } else { 0 };
-        self.quota.saturating_sub(self.physical()).saturating_sub(kept)
-    }
-
     /// The longest record that the quota ever has room for, in bytes.
-    pub(super) fn longest(&self) -> u64 {
+    pub(in crate::segments) fn longest(&self) -> u64 {
         self.quota.saturating_sub(self.segment_bytes)
     }
 
     /// The most bytes that files may take while records are moved.
-    pub(super) fn quota(&self) -> u64 {
+    pub(in crate::segments) fn quota(&self) -> u64 {
         self.quota
     }
 
-    fn quota_reached(&self) -> Error {
-        ErrorKind::Full {
-            path: Some(self.volumes.path().to_owned()),
-            used: self.physical(),
-            limit: self.quota,
-            free: Some(self.volumes.free()),
-            setting: QUOTA,
-        }
-        .into()
-    }
-
     /// No range of this segment is handed out again.
-    pub(super) fn seal(&self, segment: u32) {
+    pub(in crate::segments) fn seal(&self, segment: u32) {
         let mut inner = self.inner.lock();
         for level in 0..Level::COUNT {
             if inner.open[level].as_ref().is_some_and(|open| open.file.segment == segment) {
@@ -196,7 +117,7 @@ impl Files {
 
     /// Writing a range failed: its segment takes no more, and what may have been written of the range is cut off,
     /// unless another range follows it. Says whether none does.
-    pub(super) fn abandon(&self, run: &Reservation) -> bool {
+    pub(in crate::segments) fn abandon(&self, run: &Reservation) -> bool {
         {
             let mut inner = self.inner.lock();
             let open = &mut inner.open[run.level as usize];
@@ -232,7 +153,7 @@ impl Files {
     }
 
     /// Takes back the file of a dropped segment, to be used again or removed.
-    pub(super) fn retire(&self, file: Arc<SegmentFile>) {
+    pub(in crate::segments) fn retire(&self, file: Arc<SegmentFile>) {
         // One longer than a segment would hold more room than its next user needs.
         if file.extent.load(Relaxed) <= self.segment_bytes {
             let mut inner = self.inner.lock();
@@ -249,7 +170,7 @@ impl Files {
     /// Gives room back that holds nothing: removes an idle file, or cuts one that is longer than its segment, or
     /// gives up what was set aside for compaction when there is nothing else and `all` is asked for. Says whether
     /// there was any.
-    pub(super) fn give_back(&self, all: bool) -> bool {
+    pub(in crate::segments) fn give_back(&self, all: bool) -> bool {
         let mut inner = self.inner.lock();
         // One that holds nothing can stay: making files costs more than keeping them.
         if let Some(at) = inner.idle.iter().rposition(|file| file.extent.load(Relaxed) > 0) {
@@ -269,21 +190,27 @@ impl Files {
     }
 
     /// Whether a segment was begun since this was asked last.
-    pub(super) fn has_begun_another(&self) -> bool {
+    pub(in crate::segments) fn has_begun_another(&self) -> bool {
         self.begun.load(Relaxed) && self.begun.swap(false, Relaxed)
     }
 
     /// Sets room for a segment aside where a device is about to fill up and the files may take `most` bytes, so
     /// that compaction works when it is full. Where the file system cannot promise room, none is.
-    pub(super) fn set_aside(&self, most: u64) {
+    pub(in crate::segments) fn set_aside(&self, most: u64) {
         let most = most.min(self.quota);
         let fits = self.physical().saturating_add(self.segment_bytes) <= most;
-        let has_one = || self.inner.lock().reserve.is_some();
-        if !fits || has_one() || self.volumes.least_free() >= SCARCE.saturating_mul(self.segment_bytes) {
+        if !fits || self.volumes.least_free() >= SCARCE.saturating_mul(self.segment_bytes) {
             return;
         }
-        let file = self.new_file(&mut self.inner.lock());
-        let Ok(file) = file else { return };
+        let maker = {
+            let mut inner = self.inner.lock();
+            if inner.closed || inner.reserve.is_some() {
+                return;
+            }
+            self.maker(&mut inner)
+        };
+        let Ok(maker) = maker else { return };
+        let Ok(file) = self.create(&maker) else { return };
         self.extend(&file, self.segment_bytes);
         if let Err(error) = file.file.allocate(self.segment_bytes) {
             tracing::debug!(file = %file.path.display(), %error, "no room is set aside for compaction");
@@ -300,7 +227,7 @@ impl Files {
     }
 
     /// From now on what is moved goes to the room set aside. Says whether there is any.
-    pub(super) fn use_reserve(&self) -> bool {
+    pub(in crate::segments) fn use_reserve(&self) -> bool {
         let mut inner = self.inner.lock();
         inner.uses_reserve = inner.reserve.is_some();
         inner.uses_reserve
@@ -308,7 +235,7 @@ impl Files {
 
     /// Ends what [`use_reserve`](Self::use_reserve) began. Returns the segments that were moved there and take no
     /// more, since what they do not fill is given back.
-    pub(super) fn spare_reserve(&self) -> Vec<u32> {
+    pub(in crate::segments) fn spare_reserve(&self) -> Vec<u32> {
         let mut inner = self.inner.lock();
         inner.uses_reserve = false;
         let mut sealed = Vec::new();
@@ -336,15 +263,14 @@ impl Files {
     ///
     /// # Errors
     /// When something in a workspace could not be removed.
-    pub(super) fn close(&self) -> Result<()> {
-        {
+    pub(in crate::segments) fn close(&self) -> Result<()> {
+        let let_go = {
             let mut inner = self.inner.lock();
-            inner.closed = true;
-            inner.open = [None, None, None];
-            inner.idle.clear();
-            inner.loose.clear();
-            inner.reserve = None;
-        }
+            let closed = Inner { closed: true, next: inner.next, ..Inner::default() };
+            std::mem::replace(&mut *inner, closed)
+        };
+        drop(let_go);
+        self.makers.wait();
         self.cached.clear();
         self.volumes.remove()?;
         self.removed.store(true, Relaxed);
@@ -353,7 +279,7 @@ impl Files {
 
     /// What a failed operation on a file is to the caller: no room, or what the system said. Its directory is out
     /// of use for a while.
-    pub(super) fn failure(
+    pub(in crate::segments) fn failure(
         &self,
         operation: &'static str,
         file: &SegmentFile,
@@ -363,93 +289,26 @@ impl Files {
     }
 
     /// A range of the file was written.
-    pub(super) fn was_written(&self, file: &Arc<SegmentFile>, offset: u64, bytes: u64) {
+    pub(in crate::segments) fn was_written(&self, file: &Arc<SegmentFile>, offset: u64, bytes: u64) {
         self.volumes.works(file.volume);
         self.cached.written(file, offset, bytes);
     }
 
     /// A range of the file was read. Where the page cache had been made to forget it, it is again.
-    pub(super) fn was_read(&self, file: &SegmentFile, offset: u64, bytes: u64) {
+    pub(in crate::segments) fn was_read(&self, file: &SegmentFile, offset: u64, bytes: u64) {
         if offset < file.forgotten.load(Relaxed) {
             self.cached.forget_read(file, offset, bytes);
         }
     }
 
     /// Whether what failed in one directory can go to another, after so many tries.
-    pub(super) fn has_another_volume(&self, tries: usize) -> bool {
+    pub(in crate::segments) fn has_another_volume(&self, tries: usize) -> bool {
         tries < self.volumes.count() && self.volumes.has_another()
     }
 
     /// The directory that messages name.
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::segments) fn path(&self) -> &Path {
         self.volumes.path()
-    }
-
-    /// An idle file that nobody reads, or else a new one. Only fresh records get idle files: they are what a
-    /// caller waits for, and a used one that is slowly filled holds room that nothing needs.
-    fn next_file(&self, inner: &mut Inner, level: Level, first: u64) -> Result<Arc<SegmentFile>> {
-        let room = self.room(inner, level);
-        let numbered = inner.next != STAGED;
-        if level != Level::Fresh && inner.uses_reserve && numbered {
-            // Nobody else ever had it.
-            if let Some(mut file) = inner.reserve.take() {
-                if let Some(unshared) = Arc::get_mut(&mut file) {
-                    unshared.segment = inner.next;
-                    inner.next += 1;
-                }
-                return Ok(file);
-            }
-        }
-        if level == Level::Fresh && numbered {
-            for at in 0..inner.idle.len() {
-                let Some(file) = inner.idle.get_mut(at) else { break };
-                if !self.volumes.is_in_use(file.volume)
-                    || first.saturating_sub(file.extent.load(Relaxed)) > room
-                {
-                    continue;
-                }
-                // Only the index gives files away, and it let go of this one; so without a reader now, without
-                // one for good.
-                if let Some(file) = Arc::get_mut(file) {
-                    self.cached.gone(file);
-                    file.forgotten.store(0, Relaxed);
-                    file.segment = inner.next;
-                    inner.next += 1;
-                    return Ok(inner.idle.swap_remove(at));
-                }
-            }
-        }
-        if first > room {
-            return Err(self.quota_reached());
-        }
-        self.new_file(inner)
-    }
-
-    fn new_file(&self, inner: &mut Inner) -> Result<Arc<SegmentFile>> {
-        let segment = inner.next;
-        if segment == STAGED {
-            let limit = u64::from(STAGED);
-            let what = "the number of segments".to_owned();
-            return Err(ErrorKind::TooLarge {
-                what,
-                size: limit + 1,
-                limit,
-                setting: "their 32-bit numbers",
-            }
-            .into());
-        }
-        let made = self.volumes.create(&format!("segment-{segment}.spill"), self.physical())?;
-        inner.next += 1;
-        let Made { file, path, volume } = made;
-        Ok(Arc::new(SegmentFile {
-            file: Arc::from(file),
-            path,
-            segment,
-            volume,
-            extent: AtomicU64::new(0),
-            forgotten: Arc::default(),
-            mapped: Arc::default(),
-        }))
     }
 
     /// Books that the file now reaches to `end`.

@@ -1,0 +1,89 @@
+//! Making a file without a lock: a device may take long over it, and the other writers have files to write in.
+//!
+//! Who removes the directories waits for the files that are being made in them, or one would be left behind.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use spill_core::Result;
+
+use crate::segments::file::SegmentFile;
+use crate::segments::thread::PATIENCE;
+use crate::segments::volumes::{Made, Volumes};
+
+/// How many files of a store are being made.
+#[derive(Default)]
+pub(super) struct Makers {
+    count: Mutex<u32>,
+    left: Condvar,
+}
+
+/// Who makes the file of a segment. It counts until what was made has its place, or is removed.
+pub(super) struct Maker<'a> {
+    makers: &'a Makers,
+    pub(super) segment: u32,
+}
+
+impl Makers {
+    /// Counts one more, who was let in under the lock that a close takes to let no more in.
+    pub(super) fn join(&self, segment: u32) -> Maker<'_> {
+        *self.count.lock() += 1;
+        Maker { makers: self, segment }
+    }
+
+    /// Waits until there is none, but not for ever: a device may hang.
+    pub(super) fn wait(&self) {
+        self.wait_for(PATIENCE);
+    }
+
+    fn wait_for(&self, patience: Duration) {
+        let mut count = self.count.lock();
+        self.left.wait_while_for(&mut count, |count| *count > 0, patience);
+        if *count > 0 {
+            tracing::warn!(files = *count, "no end to the making of files within {patience:?}");
+        }
+    }
+}
+
+impl Maker<'_> {
+    /// Makes the file, in the directory whose turn it is. `used` is how many bytes the store's files take.
+    ///
+    /// # Errors
+    /// As [`Volumes::create`].
+    pub(super) fn create(&self, volumes: &Volumes, used: u64) -> Result<Arc<SegmentFile>> {
+        let segment = self.segment;
+        let Made { file, path, volume } = volumes.create(&format!("segment-{segment}.spill"), used)?;
+        Ok(Arc::new(SegmentFile {
+            file: Arc::from(file),
+            path,
+            segment,
+            volume,
+            extent: AtomicU64::new(0),
+            forgotten: Arc::default(),
+            mapped: Arc::default(),
+        }))
+    }
+}
+
+impl Drop for Maker<'_> {
+    fn drop(&mut self) {
+        *self.makers.count.lock() -= 1;
+        self.makers.left.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_maker_that_hangs_is_not_waited_for_for_ever() {
+        let makers = Makers::default();
+        let maker = makers.join(1);
+        makers.wait_for(Duration::from_millis(1));
+        drop(maker);
+        makers.wait();
+    }
+}

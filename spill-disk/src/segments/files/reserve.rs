@@ -1,0 +1,223 @@
+//! Handing out ranges to be written, in the file that is open or in the next one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use spill_core::{Error, ErrorKind, Result};
+
+use super::making::Maker;
+use super::{Files, Inner, Open, QUOTA};
+use crate::segments::closed;
+use crate::segments::file::{Begins, Level, Reservation, SegmentFile};
+use crate::segments::index::STAGED;
+
+/// Why nothing was reserved.
+enum Refused<'a> {
+    /// There must be a file first.
+    NoFile(Maker<'a>),
+    /// The quota is reached.
+    NoRoom,
+    For(Error),
+}
+
+impl Files {
+    /// A range for the first of the records of these lengths in bytes and for as many of the others as fit
+    /// behind it. `begin` runs under the lock with what was reserved, so that no other reservation of the
+    /// same segment is seen before a new segment is.
+    ///
+    /// Fresh records leave a segment of the quota to what is moved.
+    ///
+    /// # Errors
+    /// What creating a file failed with; `Full` when the quota is reached; `Closed`.
+    pub(in crate::segments) fn reserve(
+        &self,
+        level: Level,
+        lengths: impl Iterator<Item = u64> + Clone,
+        begin: impl FnOnce(&Reservation),
+    ) -> Result<Reservation> {
+        // Counted as its maker until the file has its place.
+        let mut maker = None;
+        let mut made = None;
+        let outcome = loop {
+            let refused = {
+                let mut inner = self.inner.lock();
+                match self.reserve_in(&mut inner, level, lengths.clone(), &mut made) {
+                    Ok(reservation) => {
+                        begin(&reservation);
+                        break Ok(reservation);
+                    }
+                    Err(refused) => refused,
+                }
+            };
+            match refused {
+                Refused::NoFile(new) => match self.create(&new) {
+                    Ok(file) => (made, maker) = (Some(file), Some(new)),
+                    Err(error) => break Err(error),
+                },
+                Refused::NoRoom => break Err(self.quota_reached()),
+                Refused::For(error) => break Err(error),
+            }
+        };
+        if let Some(spare) = made {
+            // Another writer's was there first.
+            self.retire(spare);
+        }
+        drop(maker);
+        outcome
+    }
+
+    /// As [`reserve`](Self::reserve), with the file that was `made` where another is needed.
+    fn reserve_in(
+        &self,
+        inner: &mut Inner,
+        level: Level,
+        lengths: impl Iterator<Item = u64> + Clone,
+        made: &mut Option<Arc<SegmentFile>>,
+    ) -> std::result::Result<Reservation, Refused<'_>> {
+        if inner.closed {
+            return Err(Refused::For(closed()));
+        }
+        let first = lengths.clone().next().unwrap_or(0);
+        if first > self.segment_bytes {
+            // Alone in its segment, and the open one goes on.
+            if first > self.room(inner, level) {
+                return Err(Refused::NoRoom);
+            }
+            let file = self.made_file(inner, made)?;
+            self.extend(&file, first);
+            let begins = Some(Begins { sealed: true, seals: None });
+            return Ok(Reservation { file, offset: 0, records: 1, bytes: first, level, begins });
+        }
+        let mut begins = None;
+        let fits = |open: &Open| open.tail + first <= self.segment_bytes;
+        if !inner.open[level as usize].as_ref().is_some_and(fits) {
+            let file = self.next_file(inner, level, first, made)?;
+            let full = inner.open[level as usize].replace(Open { file, tail: 0 });
+            begins = Some(Begins { sealed: false, seals: full.as_ref().map(|full| full.file.segment) });
+            inner.loosen(full);
+            self.begun.store(true, Relaxed);
+        }
+        let room = self.room(inner, level);
+        let Some(open) = inner.open[level as usize].as_mut() else {
+            return Err(Refused::For(closed()));
+        };
+        let offset = open.tail;
+        if (offset + first).saturating_sub(open.file.extent.load(Relaxed)) > room {
+            return Err(Refused::NoRoom);
+        }
+        let most = self.segment_bytes.min(open.file.extent.load(Relaxed).max(offset).saturating_add(room));
+        let mut records = 0;
+        for length in lengths {
+            if open.tail + length > most {
+                break;
+            }
+            open.tail += length;
+            records += 1;
+        }
+        let (file, bytes) = (Arc::clone(&open.file), open.tail - offset);
+        self.extend(&file, open.tail);
+        Ok(Reservation { file, offset, records, bytes, level, begins })
+    }
+
+    /// Bytes that files may still grow by for records of this level.
+    fn room(&self, inner: &Inner, level: Level) -> u64 {
+        if self.quota == u64::MAX {
+            return u64::MAX;
+        }
+        let kept = if level == Level::Fresh && inner.reserve.is_none() { self.segment_bytes } else { 0 };
+        self.quota.saturating_sub(self.physical()).saturating_sub(kept)
+    }
+
+    fn quota_reached(&self) -> Error {
+        ErrorKind::Full {
+            path: Some(self.volumes.path().to_owned()),
+            used: self.physical(),
+            limit: self.quota,
+            free: Some(self.volumes.free()),
+            setting: QUOTA,
+        }
+        .into()
+    }
+
+    /// An idle file that nobody reads, or else a new one. Only fresh records get idle files: they are what a
+    /// caller waits for, and a used one that is slowly filled holds room that nothing needs.
+    fn next_file(
+        &self,
+        inner: &mut Inner,
+        level: Level,
+        first: u64,
+        made: &mut Option<Arc<SegmentFile>>,
+    ) -> std::result::Result<Arc<SegmentFile>, Refused<'_>> {
+        let room = self.room(inner, level);
+        let numbered = inner.next != STAGED;
+        if level != Level::Fresh && inner.uses_reserve && numbered {
+            // Nobody else ever had it.
+            if let Some(mut file) = inner.reserve.take() {
+                if let Some(unshared) = Arc::get_mut(&mut file) {
+                    unshared.segment = inner.next;
+                    inner.next += 1;
+                }
+                return Ok(file);
+            }
+        }
+        if level == Level::Fresh && numbered {
+            for at in 0..inner.idle.len() {
+                let Some(file) = inner.idle.get_mut(at) else { break };
+                if !self.volumes.is_in_use(file.volume)
+                    || first.saturating_sub(file.extent.load(Relaxed)) > room
+                {
+                    continue;
+                }
+                // Only the index gives files away, and it let go of this one; so without a reader now, without
+                // one for good.
+                if let Some(file) = Arc::get_mut(file) {
+                    self.cached.gone(file);
+                    file.forgotten.store(0, Relaxed);
+                    file.segment = inner.next;
+                    inner.next += 1;
+                    return Ok(inner.idle.swap_remove(at));
+                }
+            }
+        }
+        if first > room {
+            return Err(Refused::NoRoom);
+        }
+        self.made_file(inner, made)
+    }
+
+    /// The file that was made, or else who is to make one.
+    fn made_file(
+        &self,
+        inner: &mut Inner,
+        made: &mut Option<Arc<SegmentFile>>,
+    ) -> std::result::Result<Arc<SegmentFile>, Refused<'_>> {
+        match made.take() {
+            Some(file) => Ok(file),
+            None => Err(self.maker(inner).map_or_else(Refused::For, Refused::NoFile)),
+        }
+    }
+
+    /// Who is to make the file of the next segment, without the lock.
+    pub(super) fn maker(&self, inner: &mut Inner) -> Result<Maker<'_>> {
+        let segment = inner.next;
+        if segment == STAGED {
+            let limit = u64::from(STAGED);
+            let what = "the number of segments".to_owned();
+            let setting = "their 32-bit numbers";
+            return Err(ErrorKind::TooLarge { what, size: limit + 1, limit, setting }.into());
+        }
+        inner.next += 1;
+        Ok(self.makers.join(segment))
+    }
+
+    /// Makes a file. Where that fails the segment's number is given back, unless the next one is taken: there are 2^32,
+    /// and a device may fail for long.
+    pub(super) fn create(&self, maker: &Maker<'_>) -> Result<Arc<SegmentFile>> {
+        maker.create(&self.volumes, self.physical()).inspect_err(|_| {
+            let mut inner = self.inner.lock();
+            if inner.next == maker.segment + 1 {
+                inner.next = maker.segment;
+            }
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! Files that a device takes long to make.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use spill_core::conformance::Gate;
+use spill_core::{ErrorKind, MutableMapping};
+use spill_disk::io::{Fault, FaultyIo, Io, MemoryIo, Operation, Rule};
+
+use crate::common::{PARENT, assert_same, memory, segment_files, unstaged, value};
+
+const SEGMENT: u64 = 10_000;
+
+/// A store in whose open segment a value of that length lies, and the next file of which waits at the gate.
+fn held_at_the_next_file(gate: &Gate, len: usize) -> (MemoryIo, FaultyIo, spill_disk::Segments<u64>) {
+    let memory = memory();
+    let io = FaultyIo::new(Arc::new(memory.clone()));
+    let segments = unstaged(io.clone(), SEGMENT);
+    segments.insert(0, value(0, len)).unwrap();
+    let gate = gate.clone();
+    io.inject(Rule::nth(1, Fault::Delay(Arc::new(move |_| gate.pass()))).on(Operation::Create));
+    (memory, io, segments)
+}
+
+fn bytes_of_files(memory: &MemoryIo) -> u64 {
+    segment_files(memory).iter().map(|(_, file)| file.len() as u64).sum()
+}
+
+#[test]
+fn others_write_while_a_file_is_being_made() {
+    let gate = Gate::closed();
+    let (memory, _, segments) = held_at_the_next_file(&gate, 3_000);
+    thread::scope(|scope| {
+        let open = gate.open_on_drop();
+        // alone in its segment, so the open one goes on
+        let long = scope.spawn(|| segments.insert(1, value(1, 20_000)).unwrap());
+        gate.wait_for(1);
+        segments.insert(2, value(2, 2_000)).unwrap();
+        assert_same(&segments.get(&2).unwrap().unwrap(), &value(2, 2_000));
+        assert!(segments.remove(&0).unwrap());
+        drop(open);
+        long.join().unwrap();
+    });
+    assert_same(&segments.get(&1).unwrap().unwrap(), &value(1, 20_000));
+    assert_eq!(segments.usage().physical, bytes_of_files(&memory));
+}
+
+/// The one who comes second writes behind the other, and its file serves the next segment.
+#[test]
+fn two_writers_that_need_a_file_each_make_one() {
+    let gate = Gate::closed();
+    let (memory, io, segments) = held_at_the_next_file(&gate, 8_000);
+    thread::scope(|scope| {
+        let open = gate.open_on_drop();
+        let first = scope.spawn(|| segments.insert(1, value(1, 4_000)).unwrap());
+        gate.wait_for(1);
+        segments.insert(2, value(2, 4_000)).unwrap();
+        drop(open);
+        first.join().unwrap();
+    });
+    for key in 1..=2 {
+        assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, 4_000));
+    }
+    assert_eq!(segments.usage().physical, bytes_of_files(&memory));
+    let made = io.calls_of(Operation::Create);
+    segments.insert(3, value(3, 8_000)).unwrap();
+    assert_eq!(io.calls_of(Operation::Create), made, "there was a file");
+    segments.insert(4, value(4, 8_000)).unwrap();
+    assert_eq!(io.calls_of(Operation::Create), made + 1, "there was one");
+    segments.close().unwrap();
+    assert!(memory.list(Path::new(PARENT)).unwrap().is_empty());
+}
+
+/// Otherwise it would be left behind, where the directory is removed while it is made.
+#[test]
+fn a_close_waits_for_files_that_are_being_made() {
+    let gate = Gate::closed();
+    let (memory, io, segments) = held_at_the_next_file(&gate, 3_000);
+    let events = Arc::new(Mutex::new(Vec::new()));
+    for operation in [Operation::Create, Operation::RemoveDir] {
+        let events = Arc::clone(&events);
+        let note = Fault::Delay(Arc::new(move |_| events.lock().push(operation)));
+        io.inject(Rule::nth(1, note).on(operation));
+    }
+    thread::scope(|scope| {
+        let open = gate.open_on_drop();
+        let writer = scope.spawn(|| segments.insert(1, value(1, 20_000)));
+        gate.wait_for(1);
+        let closer = scope.spawn(|| segments.close().unwrap());
+        let is_open = || segments.get(&0).is_ok();
+        while is_open() {
+            thread::yield_now();
+        }
+        // Time enough for a close that does not wait.
+        thread::park_timeout(Duration::from_millis(50));
+        drop(open);
+        closer.join().unwrap();
+        assert!(matches!(writer.join().unwrap().unwrap_err().kind(), ErrorKind::Closed { .. }));
+    });
+    assert_eq!(*events.lock(), [Operation::Create, Operation::RemoveDir]);
+    assert!(memory.list(Path::new(PARENT)).unwrap().is_empty());
+    assert_eq!(memory.used(), 0);
+}
+
+/// A number that a failed call had is given to the next: there are 2^32.
+#[test]
+fn a_file_that_could_not_be_made_costs_no_number() {
+    let memory = memory();
+    let io = FaultyIo::new(Arc::new(memory.clone()));
+    let segments = unstaged(io.clone(), SEGMENT);
+    io.inject(Rule::nth(1, Fault::Errno(5)).on(Operation::Create));
+    segments.insert(1, value(1, 10)).unwrap_err();
+    segments.insert(1, value(1, 10)).unwrap();
+    let files = segment_files(&memory);
+    let [(path, _)] = &files[..] else { panic!("{} files", files.len()) };
+    assert!(path.ends_with("segment-0.spill"), "{}", path.display());
+}

@@ -29,6 +29,13 @@ pub struct Row {
 }
 
 impl Row {
+    /// Says beside a goal what would be better still.
+    pub fn stretch(mut self, ratio: f64) -> Self {
+        let is_there = if self.ratio >= ratio { "reached" } else { "not reached" };
+        _ = write!(self.note, "; stretch {ratio} {is_there}");
+        self
+    }
+
     fn compared(&self, figure: f64) -> String {
         match self.goal {
             Some((Better::FewerNanos, _)) => format!("{figure:+.1} ns"),

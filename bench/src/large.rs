@@ -105,7 +105,8 @@ pub fn run(rounds: usize) -> Vec<Row> {
         rounds,
         read_back,
         || pread_fresh(&path, LEN, COUNT, Order::Written),
-    );
+    )
+    .stretch(3.0);
     vec![spilling, replacing, reading]
 }
 

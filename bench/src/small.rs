@@ -89,7 +89,8 @@ fn read_back(how: &str, map: &impl MutableMapping<u64, Bytes>, plain: &Path, rou
             rounds,
             ours,
             ring,
-        ),
+        )
+        .stretch(0.8),
         pair(
             &format!("4 KiB: the same{how}, beside pread into fresh kept vectors"),
             unit,

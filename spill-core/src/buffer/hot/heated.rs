@@ -4,9 +4,10 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 
-use super::{CALM, Entry, Hot, MOST, place};
+use super::uses::FreePlaces;
+use super::{CALM, Entry, Hot, MOST, shard_of};
 use crate::buffer::state::State;
 use crate::buffer::turns::Leaves;
 use crate::{Key, Value};
@@ -15,17 +16,29 @@ use crate::{Key, Value};
 #[derive(Debug)]
 pub(in crate::buffer) struct Heated<K, V> {
     hot: Arc<Hot<K, V>>,
-    /// The hash of the key of each.
-    hashes: HashMap<u32, u64>,
+    slots: HashMap<u32, Heat>,
+    free: FreePlaces,
     /// Hits since one had to wait.
     calm: u32,
     /// What was hot in this turn and is not any more.
     cooled: Vec<Entry<K, V>>,
 }
 
+/// What is known of a hot slot.
+#[derive(Debug)]
+struct Heat {
+    /// The hash of its key.
+    hash: u64,
+    /// Where in [`Uses`](super::uses::Uses) its last use is.
+    place: u32,
+    /// The stamp of the last use that the order of eviction has learnt of.
+    learnt: u64,
+}
+
 impl<K, V> Heated<K, V> {
     pub(in crate::buffer) fn new(hot: Hot<K, V>) -> Self {
-        Heated { hot: Arc::new(hot), hashes: HashMap::new(), calm: 0, cooled: Vec::new() }
+        let (slots, free) = (HashMap::new(), FreePlaces::default());
+        Heated { hot: Arc::new(hot), slots, free, calm: 0, cooled: Vec::new() }
     }
 
     /// The hot keys, for those who do not have the state.
@@ -35,36 +48,27 @@ impl<K, V> Heated<K, V> {
 
     /// Whether any is.
     pub(in crate::buffer) fn any(&self) -> bool {
-        !self.hashes.is_empty()
+        !self.slots.is_empty()
     }
 
     pub(in crate::buffer) fn has(&self, i: u32) -> bool {
-        self.hashes.contains_key(&i)
-    }
-
-    /// Runs `f` with the entry of the hot slot `i`, in its shard.
-    fn with<R>(&self, i: u32, f: impl FnOnce(&mut HashTable<Entry<K, V>>, u64) -> R) -> Option<R> {
-        let hash = *self.hashes.get(&i)?;
-        let shard = self.hot.shards().get(place(hash))?;
-        Some(f(&mut shard.0.lock().table, hash))
+        self.slots.contains_key(&i)
     }
 
     /// Whether `i` is hot, and there was a use that the order of eviction has not learnt of.
     pub(in crate::buffer) fn is_used(&self, i: u32) -> bool {
-        let used = |table: &mut HashTable<Entry<K, V>>, hash| {
-            table.find(hash, |entry| entry.slot == i).is_some_and(|entry| entry.used != 0)
-        };
-        self.with(i, used).unwrap_or(false)
+        self.slots.get(&i).is_some_and(|heat| self.hot.uses.last(heat.place) != heat.learnt)
     }
 
-    /// The uses that the order of eviction has not learnt of: stamps and slots.
+    /// The uses that the order of eviction has not learnt of: stamps and slots. A hit that is under way may be missed; a
+    /// value that such a one gets may be evicted as if it came later.
     pub(in crate::buffer) fn take_uses(&mut self) -> Vec<(u64, u32)> {
         let mut uses = Vec::new();
-        if self.any() {
-            for shard in self.hot.shards() {
-                let mut entries = shard.0.lock();
-                let used = entries.table.iter_mut().filter(|entry| entry.used != 0);
-                uses.extend(used.map(|entry| (std::mem::take(&mut entry.used), entry.slot)));
+        for (&i, heat) in &mut self.slots {
+            let last = self.hot.uses.last(heat.place);
+            if last != heat.learnt {
+                heat.learnt = last;
+                uses.push((last, i));
             }
         }
         uses
@@ -73,24 +77,24 @@ impl<K, V> Heated<K, V> {
     /// The value of `i` may change: it is not hot any more. Gives back the stamp of the last use, as
     /// [`take_uses`](Self::take_uses) would.
     pub(in crate::buffer) fn cool(&mut self, i: u32) -> Option<u64> {
-        let remove = |table: &mut HashTable<Entry<K, V>>, hash| {
-            let found = table.find_entry(hash, |entry| entry.slot == i).ok()?;
-            Some(found.remove().0)
-        };
-        let entry = self.with(i, remove).flatten();
-        self.hashes.remove(&i);
+        let Heat { hash, place, learnt } = self.slots.remove(&i)?;
         if !self.any() {
             self.hot.any.store(false, Relaxed);
         }
-        let entry = entry?;
-        let used = entry.used;
-        self.cooled.push(entry);
-        (used != 0).then_some(used)
+        let entry = {
+            // waits for a hit that is under way
+            let mut entries = self.hot.shards().get(shard_of(hash))?.0.lock();
+            entries.table.find_entry(hash, |entry| entry.slot == i).ok().map(|found| found.remove().0)
+        };
+        self.cooled.extend(entry);
+        let last = self.hot.uses.last(place);
+        self.free.give_back(place);
+        (last != learnt).then_some(last)
     }
 
     /// Nothing is hot any more. Gives back what [`take_uses`](Self::take_uses) would.
     pub(in crate::buffer) fn cool_all(&mut self) -> Vec<(u64, u32)> {
-        let slots: Vec<u32> = self.hashes.keys().copied().collect();
+        let slots: Vec<u32> = self.slots.keys().copied().collect();
         slots.into_iter().filter_map(|i| self.cool(i).map(|used| (used, i))).collect()
     }
 
@@ -106,16 +110,21 @@ impl<K: Key, V: Value> Heated<K, V> {
     /// What the slot `i` is hot by, if it can be made so.
     fn entry(&mut self, i: u32, key: &K, value: &V) -> Option<Entry<K, V>> {
         self.calm = 0;
-        if self.has(i) || self.hashes.len() == MOST {
+        if self.has(i) || self.slots.len() == MOST {
             return None;
         }
         let hash = self.hot.hasher.hash_one(key);
-        Some(Entry { key: key.clone(), value: value.clone(), hash, slot: i, used: 0 })
+        let (key, value) = (key.clone(), value.clone());
+        // last: a key's or a value's code may panic before
+        let place = self.free.take();
+        Some(Entry { key, value, hash, slot: i, place })
     }
 
     fn add(&mut self, entry: Entry<K, V>) {
-        self.hashes.insert(entry.slot, entry.hash);
-        let shard = &self.hot.shards_to_heat()[place(entry.hash)];
+        self.hot.uses.begin(entry.place);
+        let heat = Heat { hash: entry.hash, place: entry.place, learnt: 0 };
+        self.slots.insert(entry.slot, heat);
+        let shard = &self.hot.shards_to_heat()[shard_of(entry.hash)];
         shard.0.lock().table.insert_unique(entry.hash, entry, |entry| entry.hash);
         self.hot.any.store(true, Relaxed);
     }

@@ -12,6 +12,7 @@
 mod heated;
 #[cfg(all(test, not(shuttle)))]
 mod tests;
+mod uses;
 
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 pub(super) use heated::Heated;
+use uses::Uses;
 
 use crate::sync::Mutex;
 use crate::table::SharedStamps;
@@ -43,6 +45,7 @@ pub(in crate::buffer) struct Hot<K, V> {
     shards: OnceLock<Box<[Shard<K, V>]>>,
     hasher: DefaultHashBuilder,
     stamps: SharedStamps,
+    uses: Uses,
 }
 
 /// Some of the hot keys. Each in a line of the processor's cache of its own.
@@ -64,8 +67,8 @@ pub(in crate::buffer) struct Entry<K, V> {
     value: V,
     hash: u64,
     slot: u32,
-    /// The stamp of the last use that the order of eviction has not learnt of; 0 where there is none.
-    used: u64,
+    /// Where in [`Uses`] its last one is.
+    place: u32,
 }
 
 impl<K, V> Hot<K, V> {
@@ -75,6 +78,7 @@ impl<K, V> Hot<K, V> {
             shards: OnceLock::new(),
             hasher: DefaultHashBuilder::default(),
             stamps,
+            uses: Uses::new(),
         }
     }
 
@@ -106,9 +110,9 @@ impl<K: Key, V: Value> Hot<K, V> {
     #[inline(never)]
     pub(in crate::buffer) fn hit(&self, key: &K) -> Option<V> {
         let hash = self.hasher.hash_one(key);
-        let mut shard = self.shards().get(place(hash))?.0.lock();
-        let entry = shard.table.find_mut(hash, |entry| entry.key == *key)?;
-        entry.used = self.stamps.next();
+        let mut shard = self.shards().get(shard_of(hash))?.0.lock();
+        let entry = shard.table.find(hash, |entry| entry.key == *key)?;
+        self.uses.note(entry.place, self.stamps.next());
         let value = entry.value.clone();
         shard.hits += 1;
         Some(value)
@@ -116,6 +120,6 @@ impl<K: Key, V: Value> Hot<K, V> {
 }
 
 /// The shard of a hash.
-fn place(hash: u64) -> usize {
+fn shard_of(hash: u64) -> usize {
     (hash >> 32) as usize % SHARDS
 }

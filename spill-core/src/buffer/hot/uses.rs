@@ -1,0 +1,72 @@
+//! When hot keys were used last.
+//!
+//! Apart from what hits lock, and close together: who looks through them all takes no line of the processor's cache away
+//! from those who hit, and asks for few.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::MOST;
+
+/// Stamps that are allocated together.
+const CHUNK: usize = 256;
+
+/// The stamp of the last use of each hot key, by its place.
+#[derive(Debug)]
+pub(super) struct Uses([OnceLock<Box<[AtomicU64]>>; MOST / CHUNK]);
+
+/// Places that no hot key has.
+#[derive(Debug, Default)]
+pub(super) struct FreePlaces {
+    given_back: Vec<u32>,
+    /// All from this one on are free.
+    fresh: u32,
+}
+
+fn split(place: u32) -> (usize, usize) {
+    (place as usize / CHUNK, place as usize % CHUNK)
+}
+
+impl Uses {
+    pub(super) fn new() -> Self {
+        Uses([const { OnceLock::new() }; MOST / CHUNK])
+    }
+
+    /// There was none yet of the key that gets this place, which is below [`MOST`].
+    pub(super) fn begin(&self, place: u32) {
+        let (chunk, at) = split(place);
+        let made = self.0[chunk].get_or_init(|| (0..CHUNK).map(|_| AtomicU64::new(0)).collect());
+        made[at].store(0, Relaxed);
+    }
+
+    fn stamp(&self, place: u32) -> Option<&AtomicU64> {
+        let (chunk, at) = split(place);
+        self.0.get(chunk)?.get()?.get(at)
+    }
+
+    /// Notes a use of the key that has this place.
+    #[inline]
+    pub(super) fn note(&self, place: u32, stamp: u64) {
+        if let Some(last) = self.stamp(place) {
+            last.store(stamp, Relaxed);
+        }
+    }
+
+    /// The stamp of the last use; 0 where there was none.
+    pub(super) fn last(&self, place: u32) -> u64 {
+        self.stamp(place).map_or(0, |last| last.load(Relaxed))
+    }
+}
+
+impl FreePlaces {
+    pub(super) fn take(&mut self) -> u32 {
+        self.given_back.pop().unwrap_or_else(|| {
+            self.fresh += 1;
+            self.fresh - 1
+        })
+    }
+
+    pub(super) fn give_back(&mut self, place: u32) {
+        self.given_back.push(place);
+    }
+}

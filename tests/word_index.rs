@@ -161,6 +161,44 @@ fn the_table_has_a_row_for_each_figure_and_names_the_self_check() {
     }
 }
 
+/// Other words each time, unless the seed that was printed is given.
+#[test]
+fn the_words_of_the_self_check_are_drawn_at_random() {
+    let (tree, spill) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    write_tree(tree.path(), 1, 1);
+    let seed = || json(word_index(spill.path()).arg(tree.path()))["self_check"]["seed"].as_u64().unwrap();
+    assert_ne!(seed(), seed());
+}
+
+/// Where there is a terminal, as `script` makes one.
+#[test]
+fn people_see_how_far_it_is() {
+    let (tree, spill) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let counts = write_tree(tree.path(), 3, 10);
+    let program = word_index(spill.path());
+    let words = [program.get_program()].into_iter().chain(program.get_args());
+    let line = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ");
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command"]).arg(format!("{line} '{}'", tree.path().display()));
+    let output = terminal.arg("/dev/null").stdin(Stdio::null()).env("TERM", "xterm").output().unwrap();
+    let shown = text(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    let bytes = format!("{:.2} KiB", counts.bytes as f64 / 1024.0);
+    for part in [&format!(" of {bytes}, "), "  indexing [", "reading back [", "recounting [", " left"] {
+        assert!(shown.contains(part), "no {part:?} in {shown}");
+    }
+}
+
+/// The memory of a process can be opened as a file, and not be read from its beginning.
+#[test]
+fn what_cannot_be_read_is_counted_and_passed_by() {
+    let (tree, spill) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let counts = write_tree(tree.path(), 2, 10);
+    let result = json(word_index(spill.path()).arg(tree.path()).arg("/proc/self/mem"));
+    assert_eq!(result["skipped"]["unreadable"], 1, "{result}");
+    assert_eq!(result["files"], counts.files, "{result}");
+}
+
 #[test]
 fn an_empty_directory_is_an_empty_index() {
     let (tree, spill) = (TempDir::new().unwrap(), TempDir::new().unwrap());

@@ -39,9 +39,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value = "adaptive")]
     compressor: String,
 
-    /// Draws the words of the self-check
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// Draws the words of the self-check [default: a random one, which is printed]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
 
     /// Print the result as JSON
     #[arg(long)]

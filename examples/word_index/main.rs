@@ -88,7 +88,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     let usage = index.usage();
 
     let start = clock.now();
-    let survey = check::survey(&index, args.seed, &stop)?;
+    let seed = args.seed.map_or_else(|| getrandom::u64().map_err(io::Error::other), Ok)?;
+    let survey = check::survey(&index, seed, &stop)?;
     if survey.postings != built.tokens {
         let (read, kept) = (built.tokens, survey.postings);
         return Err(Failure::Mismatch(format!("{read} words were read and {kept} are in the index")));
@@ -99,7 +100,6 @@ fn run(args: &Args) -> Result<(), Failure> {
     monitor.stop();
     let (stats, target, peak) = (index.stats(), index.target(), memory.peak());
     index.close()?;
-    let seed = args.seed;
     let report =
         Report { plan, built, target, usage, stats, survey, recounted, seed, peak, build_time, check_time };
     if args.json {

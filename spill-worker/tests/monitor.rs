@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use spill_core::{Error, ErrorKind, ManualClock, ManualEvict, Result};
+use spill_core::{Clock, Error, ErrorKind, ManualClock, ManualEvict, Result, SystemClock};
 use spill_worker::{
     MemoryLimit, MemoryMonitor, MonitorBuilder, MonitorEvent, Readings, State, SystemMemory, Thresholds,
     Trimmed,
@@ -98,6 +98,25 @@ impl ManualEvict for Process {
 #[track_caller]
 fn wait_for(events: &Receiver<Event>, event: Event) {
     while events.recv_timeout(PATIENCE).unwrap() != event {}
+}
+
+/// S10: memory is read every 200 ms where there is room.
+#[test]
+fn a_trace_of_readings_has_one_every_200_ms() {
+    let clock = SystemClock::new();
+    let (readings, trace) = channel();
+    let limit = MemoryLimit::from_bytes(100 << 10, &SystemMemory::from_bytes(1 << 30)).unwrap();
+    let source = move || {
+        let _ = readings.send(clock.now());
+        Ok(10 << 10)
+    };
+    let monitor = MemoryMonitor::builder(limit).source(source).start().unwrap();
+    let times: Vec<Duration> = (0..6).map(|_| trace.recv_timeout(PATIENCE).unwrap()).collect();
+    monitor.stop();
+    let apart: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // A busy machine may be late, but not each time.
+    let (interval, least) = (Duration::from_millis(200), apart.iter().min().unwrap());
+    assert!(*least >= interval && *least < 2 * interval, "{apart:?}");
 }
 
 /// W06: above `spill` the evictor evicts until process memory is down to `target`.

@@ -161,7 +161,7 @@ fn the_table_has_a_row_for_each_figure_and_names_the_self_check() {
     }
 }
 
-/// Other words each time, unless the seed that was printed is given.
+/// By a seed that is another each time; the words that a seed draws are tested beside `Draw`.
 #[test]
 fn the_words_of_the_self_check_are_drawn_at_random() {
     let (tree, spill) = (TempDir::new().unwrap(), TempDir::new().unwrap());

@@ -72,7 +72,13 @@ pub fn run(rounds: usize) -> Vec<Row> {
 fn slow_row(name: &str, ours: &impl Store, peer: &impl Store, values: &[Bytes], rounds: usize) -> Row {
     let (mut runs, mut pace, mut lost) = (Vec::new(), [0.0, 0.0], 0.0);
     for round in 0..=rounds {
-        let (mine, other) = (slow(ours, values), slow(peer, values));
+        let (mine, other) = if round % 2 == 0 {
+            let mine = slow(ours, values);
+            (mine, slow(peer, values))
+        } else {
+            let other = slow(peer, values);
+            (slow(ours, values), other)
+        };
         let (x, y) = (mine.nanos, other.nanos);
         eprintln!("  4 KiB reads, 99.9%: round {round}: {x:.0} ns, {name} {y:.0} ns");
         if round > 0 {

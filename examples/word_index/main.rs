@@ -72,6 +72,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     let compression = args.compression()?;
     let tree = Tree::list(&args.paths()?, &stop)?;
     let (limit, thresholds) = (args.memory_limit()?, Thresholds::new());
+    // 32 bits: not all who read JSON keep more than 53
+    let random = || getrandom::u32().map(u64::from).map_err(io::Error::other);
+    let seed = args.seed.map_or_else(random, Ok)?;
     let plan = Plan::new(limit.bytes().unwrap_or(u64::MAX), &thresholds, memory.now()?, tree.bytes)?;
     if !args.json {
         writeln!(io::stdout(), "{plan}\n")?;
@@ -88,7 +91,6 @@ fn run(args: &Args) -> Result<(), Failure> {
     let usage = index.usage();
 
     let start = clock.now();
-    let seed = args.seed.map_or_else(|| getrandom::u64().map_err(io::Error::other), Ok)?;
     let survey = check::survey(&index, seed, &stop)?;
     if survey.postings != built.tokens {
         let (read, kept) = (built.tokens, survey.postings);

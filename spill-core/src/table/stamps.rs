@@ -16,26 +16,27 @@ pub(super) struct Stamps {
 
 /// What those draw from who do not own the table, while that shares its stamps.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SharedStamps(Arc<Clocks>);
+pub(crate) struct SharedStamps(Arc<Sides>);
 
-/// Were there one clock, the owner and the others would take its line of the processor's cache away from each other with
-/// each use. So each side has its own: the owner never looks at that of the others, who only look at the owner's.
+/// Were there one number, the owner and the others would take its line of the processor's cache away from each other with
+/// each use. So each side has its own: to draw, the owner does not look at that of the others; they look at the owner's,
+/// and set it forward where it stands still.
 #[derive(Debug, Default)]
-struct Clocks {
-    owner: Clock,
-    others: Clock,
+struct Sides {
+    owner: Last,
+    others: Last,
 }
 
 /// In lines of the processor's cache of its own, two since they are fetched by twos.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Clock(AtomicU64);
+struct Last(AtomicU64);
 
 impl SharedStamps {
     /// The next one: greater than all that were drawn before, less than all that the owner draws afterwards.
     #[inline]
     pub(crate) fn next(&self) -> u64 {
-        let Clocks { owner, others } = &*self.0;
+        let Sides { owner, others } = &*self.0;
         let now = owner.0.load(Relaxed);
         let mut before = others.0.load(Relaxed);
         loop {
@@ -43,7 +44,8 @@ impl SharedStamps {
             match others.0.compare_exchange_weak(before, next, Relaxed, Relaxed) {
                 Ok(_) => {
                     if next - now >= TICK / 2 {
-                        // Long before the owner's next one is reached.
+                        // Each sees to it before its use ends, so the owner's next is not reached by fewer than 512
+                        // threads at once.
                         owner.0.fetch_add(TICK, Relaxed);
                     }
                     return next;
@@ -73,7 +75,7 @@ impl Stamps {
 
     /// From now on others draw too, or not any more.
     pub(super) fn share(&mut self, share: bool) {
-        let Clocks { owner, others } = &*self.shared.0;
+        let Sides { owner, others } = &*self.shared.0;
         match (self.is_shared, share) {
             (false, true) => owner.0.store(self.last, Relaxed),
             (true, false) => self.last = owner.0.load(Relaxed).max(others.0.load(Relaxed)),
@@ -85,6 +87,9 @@ impl Stamps {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::{Acquire, Release};
+
     use super::*;
 
     #[test]
@@ -114,26 +119,32 @@ mod tests {
         let mut stamps = Stamps::new(shared.clone());
         stamps.share(true);
         let latest = AtomicU64::new(0);
-        let done = std::sync::atomic::AtomicBool::new(false);
+        let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    while !done.load(Relaxed) {
-                        let before = latest.load(std::sync::atomic::Ordering::Acquire);
-                        let stamp = shared.next();
-                        assert!(stamp > before, "{stamp} after the owner's {before}");
-                    }
-                });
-            }
+            let others: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        while !done.load(Relaxed) {
+                            let before = latest.load(Acquire);
+                            let stamp = shared.next();
+                            assert!(stamp > before, "{stamp} after the owner's {before}");
+                        }
+                    })
+                })
+                .collect();
             let mut drawn = 0;
+            let mut grows = true;
             for _ in 0..100_000 {
                 let between = shared.next();
                 let stamp = stamps.next();
-                assert!(stamp > between && between > drawn, "{drawn}, {between}, {stamp}");
+                grows &= stamp > between && between > drawn;
                 drawn = stamp;
-                latest.store(stamp, std::sync::atomic::Ordering::Release);
+                latest.store(stamp, Release);
             }
+            // first, or the others would never end
             done.store(true, Relaxed);
+            assert!(grows);
+            others.into_iter().for_each(|other| other.join().unwrap());
         });
     }
 }

@@ -97,7 +97,7 @@ pub fn contents(io: &dyn Io, directory: &Path) -> Result<Contents> {
 
 fn is_segment(name: &std::ffi::OsStr) -> bool {
     let number = name.to_str().and_then(|name| name.strip_prefix("segment-")?.strip_suffix(".spill"));
-    number.is_some_and(|number| number.parse::<u32>().is_ok())
+    number.is_some_and(|number| number.parse::<u64>().is_ok())
 }
 
 /// `None` when it is no workspace.

@@ -175,7 +175,8 @@ impl<K: Key> MutableMapping<K, Frames> for Segments<K> {
         self.attended(self.store.flush())
     }
 
-    /// Forgets all values and removes the files and the workspace.
+    /// Forgets all values and removes the files and the workspace. Waits for the threads, as dropping does, and for files
+    /// that other callers are making, ten seconds at most.
     fn close(&self) -> Result<()> {
         // The threads end before the workspace goes: they may be removing a file of it.
         self.end();

@@ -70,26 +70,28 @@ impl Volumes {
     /// What the last one failed with.
     pub(super) fn create(&self, name: &str, used: u64) -> Result<Made> {
         let mut outcome = Err(Error::config("workspaces", "none", "one directory or more"));
-        for (turn, volume) in self.in_turn().into_iter().enumerate() {
+        let (order, is_charged) = self.in_turn();
+        for (turn, volume) in order.into_iter().enumerate() {
             let Some(workspace) = self.workspaces.get(volume) else { continue };
             let path = workspace.path().join(name);
             match created(workspace, &path) {
-                Ok(file) => {
-                    if turn == 0 {
-                        self.health.lock()[volume].credit -= 1.0;
+                Ok(file) => return Ok(Made { file, path, volume }),
+                Err(source) => {
+                    if turn == 0 && is_charged {
+                        self.health.lock()[volume].credit += 1.0;
                     }
-                    return Ok(Made { file, path, volume });
+                    outcome = Err(self.failed(volume, used, "create", &path, source));
                 }
-                Err(source) => outcome = Err(self.failed(volume, used, "create", &path, source)),
             }
         }
         outcome
     }
 
-    /// The directories in the order in which they are asked.
-    fn in_turn(&self) -> Vec<usize> {
+    /// The directories in the order in which they are asked. Whether the first was charged for a file: at once, so that who
+    /// asks while a device takes long over one goes to the next.
+    fn in_turn(&self) -> (Vec<usize>, bool) {
         if self.workspaces.len() == 1 {
-            return vec![0];
+            return (vec![0], false);
         }
         let free: Vec<f64> =
             self.workspaces.iter().map(|workspace| free(workspace).unwrap_or(0) as f64).collect();
@@ -99,14 +101,15 @@ impl Volumes {
         if usable.is_empty() {
             let mut all: Vec<usize> = (0..health.len()).collect();
             all.sort_by(|a, b| free[*b].total_cmp(&free[*a]));
-            return all;
+            return (all, false);
         }
         let sum: f64 = usable.iter().map(|at| free[*at]).sum();
         for at in &usable {
             health[*at].credit += free[*at] / sum.max(1.0);
         }
         usable.sort_by(|a, b| health[*b].credit.total_cmp(&health[*a].credit));
-        usable
+        health[usable[0]].credit -= 1.0;
+        (usable, true)
     }
 
     /// Whether one of several directories is in use, so that what failed in another can go there.
@@ -155,7 +158,12 @@ impl Volumes {
         let now = self.clock.now();
         let mut health = self.health.lock();
         let health = &mut health[volume];
-        let rest = health.out.map_or(FIRST_REST, |out| (out.rest * 2).min(LONGEST_REST));
+        let rest = match health.out {
+            None => FIRST_REST,
+            // Of several that fail at the same time one counts.
+            Some(Out { until, rest }) if now < until => rest,
+            Some(Out { rest, .. }) => (rest * 2).min(LONGEST_REST),
+        };
         if health.out.is_none() && self.workspaces.len() > 1 {
             let directory = workspace.path();
             tracing::warn!(%error, directory = %directory.display(), "a directory for spilled data is out of use");

@@ -266,4 +266,38 @@ mod tests {
         assert!(expected.contains("on a disk") && expected.contains("tmpfs"), "{expected}");
         assert_eq!(io.list(Path::new("/dev/shm")).unwrap().len(), 0, "nothing is left there");
     }
+
+    /// The lines that `work` logs.
+    fn logged(work: impl FnOnce()) -> Vec<String> {
+        let lines = tempfile::NamedTempFile::new().unwrap();
+        let file = lines.reopen().unwrap();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || file.try_clone().unwrap());
+        tracing::subscriber::with_default(subscriber.finish(), work);
+        std::fs::read_to_string(lines.path()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn warns(work: impl FnOnce(), parts: &[&str]) {
+        let lines = logged(work);
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        for part in parts {
+            assert!(line.contains("WARN") && line.contains(part), "no {part:?} in {line:?}");
+        }
+    }
+
+    /// What to do about it is said.
+    #[test]
+    fn a_directory_in_memory_is_warned_of() {
+        let io = Arc::new(MemoryIo::new());
+        let open =
+            |parent| drop(WorkspaceConfig::new(Some(Path::new(parent))).io(io.clone()).open().unwrap());
+        assert_eq!(logged(|| open("/disk")), [] as [&str; 0]);
+        io.pretend_tmpfs(Path::new("/dev/shm"));
+        let parts = ["lives in main memory", "name one on a disk", "directory=/dev/shm"];
+        warns(|| open("/dev/shm"), &parts);
+
+        io.pretend_tmpfs(Path::new("/tmp"));
+        let parts = ["temporary=/tmp", "chosen=/var/tmp", "name a directory on a disk, or set TMPDIR"];
+        warns(|| assert_eq!(on_a_disk(&*io, "/tmp".into()).unwrap(), Path::new(ON_DISK)), &parts);
+    }
 }

@@ -57,14 +57,9 @@ pub(crate) fn record_checksum(record: &[u8]) -> u32 {
 
 /// The segment files of the only workspace in memory: path and content.
 pub(crate) fn segment_files(io: &dyn Io) -> Vec<(PathBuf, Vec<u8>)> {
-    segment_files_in(io, Path::new(PARENT))
-}
-
-/// The segment files of the workspaces in a directory: path and content. None where it is not there.
-pub(crate) fn segment_files_in(io: &dyn Io, parent: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
-    for entry in io.list(parent).unwrap_or_default() {
-        let directory = parent.join(entry.name);
+    for entry in io.list(Path::new(PARENT)).unwrap() {
+        let directory = Path::new(PARENT).join(entry.name);
         if !entry.is_dir {
             continue;
         }

@@ -1,16 +1,16 @@
 //! A script of two thousand operations in which, run by run, each single call of `Io` fails in each way.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use spill_core::{ErrorKind, Frames, ManualClock, MutableMapping, Usage};
+use spill_core::{Clock, ErrorKind, Frames, ManualClock, MutableMapping, SystemClock, Usage};
 use spill_disk::io::{Fault, FaultyIo, Io, Operation, RealIo, Rule};
 use spill_disk::{Segments, SegmentsConfig, Workspace, purge};
 
-use crate::common::{PARENT, Random, assert_same, memory, segment_files_in, value};
+use crate::common::{PARENT, Random, assert_same, memory, value};
 
 const STEPS: u64 = 2_000;
 const KEYS: u64 = 97;
@@ -97,9 +97,15 @@ impl World {
         Segments::open(config.clock(self.clock.clone()))
     }
 
-    /// Bytes of the files.
+    /// Bytes of the files. One that a thread removes meanwhile has none.
     fn bytes(&self) -> u64 {
-        segment_files_in(&*self.base, &self.parent).iter().map(|(_, file)| file.len() as u64).sum()
+        let names = |directory: &Path| -> Vec<PathBuf> {
+            let entries = self.base.list(directory).unwrap_or_default().into_iter();
+            entries.map(|entry| directory.join(entry.name)).collect()
+        };
+        let files = names(&self.parent).into_iter().flat_map(|directory| names(&directory));
+        let segments = files.filter(|path| path.extension().is_some_and(|extension| extension == "spill"));
+        segments.filter_map(|path| self.base.len_of(&path).ok()).sum()
     }
 
     /// There is nothing, but perhaps the lock of a purge that failed, which the next removes.
@@ -122,14 +128,11 @@ impl World {
         let stored = model.keys().map(|key| segments.stored_size(key).unwrap().disk).sum::<u64>();
         assert_eq!(usage.spilled.disk, stored, "{what}");
         // a thread may be about to remove a file
-        let is_right = || segments.usage().physical == self.bytes();
-        assert!(
-            (0..10_000).any(|_| is_right() || {
-                thread::yield_now();
-                false
-            }),
-            "{what}: bytes of files"
-        );
+        let (clock, patience) = (SystemClock::new(), Duration::from_secs(10));
+        while segments.usage().physical != self.bytes() {
+            assert!(clock.now() < patience, "{what}: {usage:?}, and files of {} bytes", self.bytes());
+            thread::yield_now();
+        }
         for (key, value) in model {
             assert_same(&segments.get(key).unwrap().unwrap(), value);
         }

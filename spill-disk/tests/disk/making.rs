@@ -9,13 +9,14 @@ use parking_lot::Mutex;
 use spill_core::conformance::Gate;
 use spill_core::{ErrorKind, MutableMapping};
 use spill_disk::io::{Fault, FaultyIo, Io, MemoryIo, Operation, Rule};
+use spill_disk::{Segments, SegmentsConfig, Workspace};
 
 use crate::common::{PARENT, assert_same, memory, segment_files, unstaged, value};
 
 const SEGMENT: u64 = 10_000;
 
 /// A store in whose open segment a value of that length lies, and the next file of which waits at the gate.
-fn held_at_the_next_file(gate: &Gate, len: usize) -> (MemoryIo, FaultyIo, spill_disk::Segments<u64>) {
+fn held_at_the_next_file(gate: &Gate, len: usize) -> (MemoryIo, FaultyIo, Segments<u64>) {
     let memory = memory();
     let io = FaultyIo::new(Arc::new(memory.clone()));
     let segments = unstaged(io.clone(), SEGMENT);
@@ -105,16 +106,55 @@ fn a_close_waits_for_files_that_are_being_made() {
     assert_eq!(memory.used(), 0);
 }
 
-/// A number that a failed call had is given to the next: there are 2^32.
+/// One that could not make a file writes in the one that another made meanwhile.
 #[test]
-fn a_file_that_could_not_be_made_costs_no_number() {
+fn who_could_make_no_file_looks_for_that_of_another() {
+    let gate = Gate::closed();
     let memory = memory();
     let io = FaultyIo::new(Arc::new(memory.clone()));
     let segments = unstaged(io.clone(), SEGMENT);
-    io.inject(Rule::nth(1, Fault::Errno(5)).on(Operation::Create));
-    segments.insert(1, value(1, 10)).unwrap_err();
-    segments.insert(1, value(1, 10)).unwrap();
-    let files = segment_files(&memory);
-    let [(path, _)] = &files[..] else { panic!("{} files", files.len()) };
-    assert!(path.ends_with("segment-0.spill"), "{}", path.display());
+    segments.insert(0, value(0, 8_000)).unwrap();
+    let held = gate.clone();
+    io.inject(Rule::nth(1, Fault::Delay(Arc::new(move |_| held.pass()))).on(Operation::Create));
+    io.inject(Rule::nth(1, Fault::Errno(24)).on(Operation::Create));
+    thread::scope(|scope| {
+        let open = gate.open_on_drop();
+        // the fault strikes at once, behind the gate
+        let fails = scope.spawn(|| segments.insert(1, value(1, 4_000)).unwrap());
+        gate.wait_for(1);
+        segments.insert(2, value(2, 4_000)).unwrap();
+        drop(open);
+        fails.join().unwrap();
+    });
+    for key in 1..=2 {
+        assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, 4_000));
+    }
+    assert_eq!(segments.usage().physical, bytes_of_files(&memory));
+    io.inject(Rule::nth(1, Fault::Errno(24)).on(Operation::Create));
+    segments.insert(3, value(3, 20_000)).unwrap_err();
+    segments.insert(3, value(3, 20_000)).unwrap();
+}
+
+/// While one device takes long over a file, the other gets the next.
+#[test]
+fn a_directory_that_hangs_over_a_file_is_passed_by() {
+    let gate = Gate::closed();
+    let io = FaultyIo::new(Arc::new(memory()));
+    let open = || Workspace::open_with(Arc::new(io.clone()), Some(Path::new(PARENT))).unwrap();
+    let config = SegmentsConfig::across(vec![open(), open()]).segment_bytes(SEGMENT).stage_bytes(0);
+    let segments = Segments::<u64>::open(config).unwrap();
+    let held = gate.clone();
+    io.inject(Rule::nth(1, Fault::Delay(Arc::new(move |_| held.pass()))).on(Operation::Create));
+    thread::scope(|scope| {
+        let open = gate.open_on_drop();
+        let first = scope.spawn(|| segments.insert(1, value(1, 20_000)).unwrap());
+        gate.wait_for(1);
+        segments.insert(2, value(2, 20_000)).unwrap();
+        drop(open);
+        first.join().unwrap();
+    });
+    let files = segment_files(&io);
+    let [(one, _), (other, _)] = &files[..] else { panic!("{} files", files.len()) };
+    assert_ne!(one.parent(), other.parent());
+    drop(segments);
 }

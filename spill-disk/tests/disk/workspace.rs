@@ -5,13 +5,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use spill_core::MutableMapping;
 use spill_disk::io::{Io, RealIo};
 use spill_disk::{Segments, SegmentsConfig, Workspace, WorkspaceConfig, purge};
 
-use crate::common::{memory, value};
+use crate::common::value;
 
 /// Set in a child: the directory in which it holds a workspace until it is killed.
 const CHILD: &str = "SPILL_DISK_TEST_CHILD";
@@ -250,38 +249,5 @@ fn a_parent_that_is_a_file_is_a_typed_error() {
     for parent in [file.clone(), file.join("below")] {
         let error = Workspace::open(Some(&parent)).err().unwrap();
         assert!(error.to_string().contains(&*file.to_string_lossy()), "{error}");
-    }
-}
-
-/// The lines that `work` logs.
-fn logged(work: impl FnOnce()) -> Vec<String> {
-    let lines = tempfile::NamedTempFile::new().unwrap();
-    let file = lines.reopen().unwrap();
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || file.try_clone().unwrap()).finish();
-    tracing::subscriber::with_default(subscriber, work);
-    fs::read_to_string(lines.path()).unwrap().lines().map(str::to_owned).collect()
-}
-
-/// One that was named is used, and what to do about it is said; one that nobody named is passed by.
-#[test]
-fn a_directory_in_main_memory_is_warned_of() {
-    let io = Arc::new(memory());
-    io.pretend_tmpfs(Path::new("/dev/shm"));
-    let open = |directory| move |io| drop(WorkspaceConfig::new(directory).io(io).open().unwrap());
-    let lines = logged(|| open(Some(Path::new("/dev/shm")))(io.clone()));
-    let [line] = &lines[..] else { panic!("{lines:?}") };
-    for part in ["WARN", "lives in main memory", "name one on a disk", "directory=/dev/shm"] {
-        assert!(line.contains(part), "no {part:?} in {line:?}");
-    }
-    assert_eq!(logged(|| open(Some(Path::new("/disk")))(io.clone())), [] as [&str; 0]);
-
-    let temporary = std::env::temp_dir();
-    io.pretend_tmpfs(&temporary);
-    let lines = logged(|| open(None)(io.clone()));
-    let [line] = &lines[..] else { panic!("{lines:?}") };
-    let temporary = format!("temporary={}", temporary.display());
-    for part in ["WARN", &temporary, "chosen=/var/tmp", "name a directory on a disk, or set TMPDIR"] {
-        assert!(line.contains(part), "no {part:?} in {line:?}");
     }
 }

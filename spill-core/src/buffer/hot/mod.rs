@@ -67,7 +67,7 @@ pub(in crate::buffer) struct Entry<K, V> {
     value: V,
     hash: u64,
     slot: u32,
-    /// Where in [`Uses`] its last one is.
+    /// Where in [`Uses`] its last use is.
     place: u32,
 }
 

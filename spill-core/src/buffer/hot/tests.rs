@@ -144,15 +144,18 @@ fn hits_without_pause_do_not_hold_up_an_eviction() {
 fn only_so_many_are_hot() {
     let more = MOST as u32 + 10;
     let map = buffer(u64::MAX);
-    for key in 0..more {
-        map.insert(key, key).unwrap();
-        map.heat(&key);
+    // twice: others can be once these are not any more
+    for _ in 0..2 {
+        for key in 0..more {
+            map.insert(key, key).unwrap();
+            map.heat(&key);
+        }
+        let hot = (0..more).filter(|key| is_hot(&map, *key)).count();
+        assert_eq!(hot, MOST);
+        assert!((0..more).all(|key| map.get(&key).unwrap() == Some(key)));
+        assert_eq!(map.evict_until_below(0), u64::from(more));
+        assert!(!map.core.hot.any());
     }
-    let hot = (0..more).filter(|key| is_hot(&map, *key)).count();
-    assert_eq!(hot, MOST);
-    assert!((0..more).all(|key| map.get(&key).unwrap() == Some(key)));
-    assert_eq!(map.evict_until_below(0), u64::from(more));
-    assert!(!map.core.hot.any());
 }
 
 #[test]

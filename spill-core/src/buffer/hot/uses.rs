@@ -1,7 +1,7 @@
 //! When hot keys were used last.
 //!
-//! Apart from what hits lock, and close together: who looks through them all takes no line of the processor's cache away
-//! from those who hit, and asks for few.
+//! Apart from what hits lock, and close together: who looks through them all takes none of the lines of those locks away,
+//! and asks the processor's cache for few others.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use spill_core::Result;
 
 use crate::segments::file::SegmentFile;
+use crate::segments::index::STAGED;
 use crate::segments::thread::PATIENCE;
 use crate::segments::volumes::{Made, Volumes};
 
@@ -20,17 +21,18 @@ pub(super) struct Makers {
     left: Condvar,
 }
 
-/// Who makes the file of a segment. It counts until what was made has its place, or is removed.
+/// Who makes a file. It counts until what was made has its place, or is removed.
 pub(super) struct Maker<'a> {
     makers: &'a Makers,
-    pub(super) segment: u32,
+    /// The file's name ends so, whichever segments it will hold; no two files have the same.
+    name: u64,
 }
 
 impl Makers {
     /// Counts one more, who was let in under the lock that a close takes to let no more in.
-    pub(super) fn join(&self, segment: u32) -> Maker<'_> {
+    pub(super) fn join(&self, name: u64) -> Maker<'_> {
         *self.count.lock() += 1;
-        Maker { makers: self, segment }
+        Maker { makers: self, name }
     }
 
     /// Waits until there is none, but not for ever: a device may hang.
@@ -48,17 +50,17 @@ impl Makers {
 }
 
 impl Maker<'_> {
-    /// Makes the file, in the directory whose turn it is. `used` is how many bytes the store's files take.
+    /// Makes the file, in the directory whose turn it is; it is of no segment yet. `used` is how many bytes the store's files
+    /// take.
     ///
     /// # Errors
     /// As [`Volumes::create`].
     pub(super) fn create(&self, volumes: &Volumes, used: u64) -> Result<Arc<SegmentFile>> {
-        let segment = self.segment;
-        let Made { file, path, volume } = volumes.create(&format!("segment-{segment}.spill"), used)?;
+        let Made { file, path, volume } = volumes.create(&format!("segment-{}.spill", self.name), used)?;
         Ok(Arc::new(SegmentFile {
             file: Arc::from(file),
             path,
-            segment,
+            segment: STAGED,
             volume,
             extent: AtomicU64::new(0),
             forgotten: Arc::default(),
@@ -83,7 +85,22 @@ mod tests {
         let makers = Makers::default();
         let maker = makers.join(1);
         makers.wait_for(Duration::from_millis(1));
+        assert_eq!(*makers.count.lock(), 1);
         drop(maker);
-        makers.wait();
+        assert_eq!(*makers.count.lock(), 0);
+    }
+
+    #[test]
+    fn the_last_maker_ends_the_wait() {
+        const LONG: Duration = Duration::from_secs(3600);
+        let makers = Makers::default();
+        let (first, second) = (makers.join(1), makers.join(2));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| makers.wait_for(LONG));
+            drop(first);
+            std::thread::park_timeout(Duration::from_millis(20));
+            assert!(!waits.is_finished(), "one is left");
+            drop(second);
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! The segment files: which one is written to, which wait to be used again, and how much they take.
 //!
 //! Ranges of the open files are handed out under a lock and written without one, so that writers go in
-//! parallel; they are made without it too. A file whose segment was dropped is kept, as long as there are few of
+//! parallel; files are made without it too. A file whose segment was dropped is kept, as long as there are few of
 //! them, and overwritten by a later segment: that is faster than writing a fresh one. It is overwritten only once no
 //! reader holds it.
 //!
@@ -59,7 +59,10 @@ struct Inner {
     reserve: Option<Arc<SegmentFile>>,
     /// What is moved goes to the room set aside.
     uses_reserve: bool,
+    /// The number of the next segment.
     next: u32,
+    /// Files that were made, or tried to be.
+    named: u64,
     closed: bool,
 }
 
@@ -199,18 +202,18 @@ impl Files {
     pub(in crate::segments) fn set_aside(&self, most: u64) {
         let most = most.min(self.quota);
         let fits = self.physical().saturating_add(self.segment_bytes) <= most;
-        if !fits || self.volumes.least_free() >= SCARCE.saturating_mul(self.segment_bytes) {
+        let has_one = || self.inner.lock().reserve.is_some();
+        if !fits || has_one() || self.volumes.least_free() >= SCARCE.saturating_mul(self.segment_bytes) {
             return;
         }
         let maker = {
             let mut inner = self.inner.lock();
-            if inner.closed || inner.reserve.is_some() {
+            if inner.closed {
                 return;
             }
             self.maker(&mut inner)
         };
-        let Ok(maker) = maker else { return };
-        let Ok(file) = self.create(&maker) else { return };
+        let Ok(file) = maker.create(&self.volumes, self.physical()) else { return };
         self.extend(&file, self.segment_bytes);
         if let Err(error) = file.file.allocate(self.segment_bytes) {
             tracing::debug!(file = %file.path.display(), %error, "no room is set aside for compaction");
@@ -266,7 +269,7 @@ impl Files {
     pub(in crate::segments) fn close(&self) -> Result<()> {
         let let_go = {
             let mut inner = self.inner.lock();
-            let closed = Inner { closed: true, next: inner.next, ..Inner::default() };
+            let closed = Inner { closed: true, ..Inner::default() };
             std::mem::replace(&mut *inner, closed)
         };
         drop(let_go);

@@ -38,6 +38,7 @@ impl Files {
         // Counted as its maker until the file has its place.
         let mut maker = None;
         let mut made = None;
+        let mut failed = None;
         let outcome = loop {
             let refused = {
                 let mut inner = self.inner.lock();
@@ -49,13 +50,15 @@ impl Files {
                     Err(refused) => refused,
                 }
             };
-            match refused {
-                Refused::NoFile(new) => match self.create(&new) {
+            match (refused, failed.take()) {
+                (Refused::NoFile(_), Some(error)) => break Err(error),
+                // Where it fails it is looked once more: another writer may have made one.
+                (Refused::NoFile(new), None) => match new.create(&self.volumes, self.physical()) {
                     Ok(file) => (made, maker) = (Some(file), Some(new)),
-                    Err(error) => break Err(error),
+                    Err(error) => failed = Some(error),
                 },
-                Refused::NoRoom => break Err(self.quota_reached()),
-                Refused::For(error) => break Err(error),
+                (Refused::NoRoom, _) => break Err(self.quota_reached()),
+                (Refused::For(error), _) => break Err(error),
             }
         };
         if let Some(spare) = made {
@@ -78,11 +81,14 @@ impl Files {
             return Err(Refused::For(closed()));
         }
         let first = lengths.clone().next().unwrap_or(0);
+        // Asked for once: it may shrink meanwhile, and a segment that was begun must not be refused.
+        let room = self.room(inner, level);
         if first > self.segment_bytes {
             // Alone in its segment, and the open one goes on.
-            if first > self.room(inner, level) {
+            if first > room {
                 return Err(Refused::NoRoom);
             }
+            inner.has_number()?;
             let file = self.made_file(inner, made)?;
             self.extend(&file, first);
             let begins = Some(Begins { sealed: true, seals: None });
@@ -91,13 +97,13 @@ impl Files {
         let mut begins = None;
         let fits = |open: &Open| open.tail + first <= self.segment_bytes;
         if !inner.open[level as usize].as_ref().is_some_and(fits) {
-            let file = self.next_file(inner, level, first, made)?;
+            inner.has_number()?;
+            let file = self.next_file(inner, level, first, room, made)?;
             let full = inner.open[level as usize].replace(Open { file, tail: 0 });
             begins = Some(Begins { sealed: false, seals: full.as_ref().map(|full| full.file.segment) });
             inner.loosen(full);
             self.begun.store(true, Relaxed);
         }
-        let room = self.room(inner, level);
         let Some(open) = inner.open[level as usize].as_mut() else {
             return Err(Refused::For(closed()));
         };
@@ -146,21 +152,16 @@ impl Files {
         inner: &mut Inner,
         level: Level,
         first: u64,
+        room: u64,
         made: &mut Option<Arc<SegmentFile>>,
     ) -> std::result::Result<Arc<SegmentFile>, Refused<'_>> {
-        let room = self.room(inner, level);
-        let numbered = inner.next != STAGED;
-        if level != Level::Fresh && inner.uses_reserve && numbered {
-            // Nobody else ever had it.
-            if let Some(mut file) = inner.reserve.take() {
-                if let Some(unshared) = Arc::get_mut(&mut file) {
-                    unshared.segment = inner.next;
-                    inner.next += 1;
-                }
-                return Ok(file);
-            }
+        if level != Level::Fresh
+            && inner.uses_reserve
+            && let Some(file) = inner.reserve.take()
+        {
+            return Ok(inner.numbered(file));
         }
-        if level == Level::Fresh && numbered {
+        if level == Level::Fresh {
             for at in 0..inner.idle.len() {
                 let Some(file) = inner.idle.get_mut(at) else { break };
                 if !self.volumes.is_in_use(file.volume)
@@ -173,9 +174,8 @@ impl Files {
                 if let Some(file) = Arc::get_mut(file) {
                     self.cached.gone(file);
                     file.forgotten.store(0, Relaxed);
-                    file.segment = inner.next;
-                    inner.next += 1;
-                    return Ok(inner.idle.swap_remove(at));
+                    let file = inner.idle.swap_remove(at);
+                    return Ok(inner.numbered(file));
                 }
             }
         }
@@ -192,32 +192,36 @@ impl Files {
         made: &mut Option<Arc<SegmentFile>>,
     ) -> std::result::Result<Arc<SegmentFile>, Refused<'_>> {
         match made.take() {
-            Some(file) => Ok(file),
-            None => Err(self.maker(inner).map_or_else(Refused::For, Refused::NoFile)),
+            Some(file) => Ok(inner.numbered(file)),
+            None => Err(Refused::NoFile(self.maker(inner))),
         }
     }
 
-    /// Who is to make the file of the next segment, without the lock.
-    pub(super) fn maker(&self, inner: &mut Inner) -> Result<Maker<'_>> {
-        let segment = inner.next;
-        if segment == STAGED {
-            let limit = u64::from(STAGED);
-            let what = "the number of segments".to_owned();
-            let setting = "their 32-bit numbers";
-            return Err(ErrorKind::TooLarge { what, size: limit + 1, limit, setting }.into());
+    /// Who is to make the next file, without the lock.
+    pub(super) fn maker(&self, inner: &mut Inner) -> Maker<'_> {
+        inner.named += 1;
+        self.makers.join(inner.named - 1)
+    }
+}
+
+impl Inner {
+    /// Whether there is a number for another segment.
+    fn has_number(&self) -> std::result::Result<(), Refused<'static>> {
+        if self.next != STAGED {
+            return Ok(());
         }
-        inner.next += 1;
-        Ok(self.makers.join(segment))
+        let limit = u64::from(STAGED);
+        let what = "the number of segments".to_owned();
+        let setting = "their 32-bit numbers";
+        Err(Refused::For(ErrorKind::TooLarge { what, size: limit + 1, limit, setting }.into()))
     }
 
-    /// Makes a file. Where that fails the segment's number is given back, unless the next one is taken: there are 2^32,
-    /// and a device may fail for long.
-    pub(super) fn create(&self, maker: &Maker<'_>) -> Result<Arc<SegmentFile>> {
-        maker.create(&self.volumes, self.physical()).inspect_err(|_| {
-            let mut inner = self.inner.lock();
-            if inner.next == maker.segment + 1 {
-                inner.next = maker.segment;
-            }
-        })
+    /// Gives the next segment a file that no other has.
+    fn numbered(&mut self, mut file: Arc<SegmentFile>) -> Arc<SegmentFile> {
+        if let Some(unshared) = Arc::get_mut(&mut file) {
+            unshared.segment = self.next;
+            self.next += 1;
+        }
+        file
     }
 }

@@ -2,8 +2,9 @@
 //! space.
 
 use bytes::Bytes;
-use overspill::{Frames, MutableMapping, Segments, SegmentsConfig, Workspace};
+use overspill::{Frames, MutableMapping};
 
+use crate::chain::segments;
 use crate::harness::{Better, Row};
 
 const KEYS: u64 = 1_000_000;
@@ -22,7 +23,7 @@ pub fn run(_rounds: usize) -> Vec<Row> {
 fn measure(what: &str, goal: f64, mut next: impl FnMut(&mut fastrand::Rng) -> u64) -> Row {
     let mut random = fastrand::Rng::with_seed(5);
     let home = tempfile::tempdir().unwrap();
-    let segments = Segments::open(SegmentsConfig::new(Workspace::open(Some(home.path())).unwrap())).unwrap();
+    let segments = segments(home.path());
     let value = Frames::from(Bytes::from(vec![7; LEN]));
     // Neighbours in rank are not neighbours on disk.
     let scattered = |key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15);

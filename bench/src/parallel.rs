@@ -1,11 +1,9 @@
 //! Whether two threads do more than one: writing long values, and reading short ones back.
 
-use std::path::Path;
-
 use bytes::Bytes;
-use overspill::{Frames, MutableMapping, Segments, SegmentsConfig, Workspace};
+use overspill::{Frames, MutableMapping};
 
-use crate::chain::values;
+use crate::chain::{segments, values};
 use crate::harness::{Row, Run, Unit, pair, settle, timed};
 
 const LONG: usize = 1 << 20;
@@ -18,7 +16,7 @@ pub fn run(rounds: usize) -> Vec<Row> {
     let long = frames(WRITES, LONG);
     let write = |threads| {
         settle(home.path(), WRITES * LONG);
-        let segments = store(home.path());
+        let segments = segments(home.path());
         each_its_part(&long, threads, |n, value| segments.insert(n, value.clone()).unwrap())
     };
     let writing = pair(
@@ -31,7 +29,7 @@ pub fn run(rounds: usize) -> Vec<Row> {
     );
     drop(long);
     let short = frames(READS, SHORT);
-    let segments = store(home.path());
+    let segments = segments(home.path());
     (0..).zip(&short).for_each(|(n, value)| segments.insert(n, value.clone()).unwrap());
     segments.flush().unwrap();
     let read = |threads| {
@@ -50,10 +48,6 @@ pub fn run(rounds: usize) -> Vec<Row> {
 
 fn frames(count: usize, len: usize) -> Vec<Frames> {
     values(count, len).into_iter().map(|value: Bytes| Frames::from(value)).collect()
-}
-
-fn store(home: &Path) -> Segments<u64> {
-    Segments::open(SegmentsConfig::new(Workspace::open(Some(home)).unwrap())).unwrap()
 }
 
 /// Gives each thread its share of the values.

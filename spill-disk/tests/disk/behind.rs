@@ -10,7 +10,7 @@ use spill_core::{ErrorKind, MutableMapping, Usage};
 use spill_disk::Segments;
 use spill_disk::io::{Fault, FaultyIo, Io, Operation, Rule};
 
-use crate::common::{PARENT, assert_same, config, memory, value};
+use crate::common::{PARENT, assert_same, config, held, memory, value};
 
 const STAGE: u64 = 8_000;
 const LEN: usize = 300;
@@ -26,9 +26,7 @@ fn open(io: FaultyIo) -> Segments<u64> {
 
 /// Holds every write at the gate.
 fn hold_writes(io: &FaultyIo, gate: &Gate) {
-    let gate = gate.clone();
-    let hold = Fault::Delay(Arc::new(move |_| gate.pass()));
-    io.inject(Rule::from(1, hold).on(Operation::Write));
+    io.inject(Rule::from(1, held(gate)).on(Operation::Write));
 }
 
 /// Inserts keys from 0 on until the thread has arrived at the gate. How many.

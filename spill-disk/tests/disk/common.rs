@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use spill_core::conformance::Gate;
 use spill_core::{Frames, KeyCodec, ManualClock, Pool, Result};
-use spill_disk::io::{Io, MemoryIo, read_exact_at};
+use spill_disk::io::{Fault, FaultyIo, Io, MemoryIo, Operation, Rule, read_exact_at};
 use spill_disk::{Files, FilesConfig, Segments, SegmentsConfig, Workspace};
 
 /// Where workspaces lie in a file system in memory.
@@ -141,4 +142,17 @@ impl Random {
         let most = 1 + self.below(most);
         self.below(most)
     }
+}
+
+/// Waits at the gate.
+pub(crate) fn held(gate: &Gate) -> Fault {
+    let gate = gate.clone();
+    Fault::Delay(Arc::new(move |_| gate.pass()))
+}
+
+/// A closed gate for the next call of an operation.
+pub(crate) fn gate(io: &FaultyIo, operation: Operation) -> Gate {
+    let gate = Gate::closed();
+    io.inject(Rule::nth(1, held(&gate)).on(operation));
+    gate
 }

@@ -7,8 +7,7 @@ use spill_core::MutableMapping;
 use spill_disk::io::{Fault, FaultyIo, Operation, Rule};
 use spill_disk::{Segments, SegmentsConfig};
 
-use crate::common::{assert_same, config, memory, value};
-use crate::threads::gate;
+use crate::common::{assert_same, config, gate, memory, value};
 
 const SEGMENT: u64 = 10_000;
 
@@ -67,8 +66,9 @@ fn a_segment_compacted_under_a_reader_is_not_overwritten() {
     let segments = filled(&io, |config| config.compactor(false));
     let gate = gate(&io, Operation::Read);
     std::thread::scope(|scope| {
+        let open = gate.open_on_drop();
         let reader = scope.spawn(|| segments.get(&1).unwrap());
-        gate.reached.recv().unwrap();
+        gate.wait_for(1);
         thin_out(&segments, 10);
         segments.settle().unwrap();
         assert!(segments.stats().moved.count >= 3, "{:?}", segments.stats().moved);
@@ -76,7 +76,7 @@ fn a_segment_compacted_under_a_reader_is_not_overwritten() {
             segments.insert(key, value(key, LEN)).unwrap();
             segments.remove(&key).unwrap();
         }
-        gate.open.send(()).unwrap();
+        drop(open);
         assert_same(&reader.join().unwrap().unwrap(), &value(1, LEN));
     });
     (1..60).step_by(10).for_each(|key| check(&segments, key));
@@ -89,14 +89,15 @@ fn a_store_ends_though_compaction_hangs_in_the_device() {
     let segments = filled(&io, |config| config);
     let gate = gate(&io, Operation::Read);
     thin_out(&segments, 2);
-    gate.reached.recv_timeout(Duration::from_secs(60)).expect("nobody compacts");
+    gate.wait_for(1);
     let (ends, ended) = mpsc::channel();
     std::thread::scope(|scope| {
+        let open = gate.open_on_drop();
         scope.spawn(move || {
             drop(segments);
             ends.send(()).unwrap();
         });
         assert!(ended.recv_timeout(Duration::from_secs(60)).is_ok(), "it waits for ever");
-        gate.open.send(()).unwrap();
+        drop(open);
     });
 }

@@ -4,15 +4,9 @@ use std::sync::Arc;
 use std::thread;
 
 use spill_core::MutableMapping;
-use spill_core::conformance::Gate;
 use spill_disk::io::{Fault, FaultyIo, Operation, Rule};
 
-use crate::common::{assert_same, files, memory, names, try_files, value};
-
-fn held(gate: &Gate) -> Fault {
-    let gate = gate.clone();
-    Fault::Delay(Arc::new(move |_| gate.pass()))
-}
+use crate::common::{assert_same, files, gate, memory, names, try_files, value};
 
 /// Z20: a reader that found a value just before it was replaced or removed gets the new one, or nothing.
 #[test]
@@ -21,8 +15,7 @@ fn a_reader_follows_its_key_to_a_new_file() {
         let io = FaultyIo::new(Arc::new(memory()));
         let store = files::<u64>(io.clone());
         store.insert(1, value(1, 10)).unwrap();
-        let gate = Gate::closed();
-        io.inject(Rule::nth(1, held(&gate)).on(Operation::Open));
+        let gate = gate(&io, Operation::Open);
         thread::scope(|scope| {
             let open = gate.open_on_drop();
             let reader = scope.spawn(|| store.get(&1).unwrap());
@@ -44,8 +37,7 @@ fn a_reader_ends_with_the_file_it_began() {
     let io = FaultyIo::new(Arc::new(memory()));
     let store = files::<u64>(io.clone());
     store.insert(1, value(1, 10)).unwrap();
-    let gate = Gate::closed();
-    io.inject(Rule::nth(1, held(&gate)).on(Operation::Read));
+    let gate = gate(&io, Operation::Read);
     thread::scope(|scope| {
         let open = gate.open_on_drop();
         let reader = scope.spawn(|| store.get(&1).unwrap().unwrap());
@@ -65,8 +57,7 @@ fn the_old_value_is_read_until_the_new_one_has_its_name() {
         let io = FaultyIo::new(Arc::new(memory()));
         let store = files::<u64>(io.clone());
         store.insert(1, value(1, 10)).unwrap();
-        let gate = Gate::closed();
-        io.inject(Rule::nth(1, held(&gate)).on(operation));
+        let gate = gate(&io, operation);
         thread::scope(|scope| {
             let open = gate.open_on_drop();
             let first = scope.spawn(|| store.insert(1, value(2, 20)).unwrap());
@@ -90,8 +81,7 @@ fn a_key_is_there_until_its_removal_has_ended() {
     let io = FaultyIo::new(Arc::new(memory()));
     let store = files::<u64>(io.clone());
     store.insert(1, value(1, 10)).unwrap();
-    let gate = Gate::closed();
-    io.inject(Rule::nth(1, held(&gate)).on(Operation::RemoveFile));
+    let gate = gate(&io, Operation::RemoveFile);
     io.inject(Rule::nth(1, Fault::Errno(5)).on(Operation::RemoveFile));
     thread::scope(|scope| {
         let open = gate.open_on_drop();
@@ -114,8 +104,7 @@ fn a_key_is_there_until_its_removal_has_ended() {
 fn closing_waits_for_a_write() {
     let io = FaultyIo::new(Arc::new(memory()));
     let store = files::<u64>(io.clone());
-    let gate = Gate::closed();
-    io.inject(Rule::nth(1, held(&gate)).on(Operation::Rename));
+    let gate = gate(&io, Operation::Rename);
     thread::scope(|scope| {
         let open = gate.open_on_drop();
         let writer = scope.spawn(|| store.insert(1, value(1, 10)));

@@ -11,19 +11,18 @@ use spill_core::{ErrorKind, MutableMapping};
 use spill_disk::io::{Fault, FaultyIo, Io, MemoryIo, Operation, Rule};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
-use crate::common::{PARENT, assert_same, memory, segment_files, unstaged, value};
+use crate::common::{PARENT, assert_same, gate, memory, segment_files, unstaged, value};
 
 const SEGMENT: u64 = 10_000;
 
 /// A store in whose open segment a value of that length lies, and the next file of which waits at the gate.
-fn held_at_the_next_file(gate: &Gate, len: usize) -> (MemoryIo, FaultyIo, Segments<u64>) {
+fn held_at_the_next_file(len: usize) -> (MemoryIo, FaultyIo, Segments<u64>, Gate) {
     let memory = memory();
     let io = FaultyIo::new(Arc::new(memory.clone()));
     let segments = unstaged(io.clone(), SEGMENT);
     segments.insert(0, value(0, len)).unwrap();
-    let gate = gate.clone();
-    io.inject(Rule::nth(1, Fault::Delay(Arc::new(move |_| gate.pass()))).on(Operation::Create));
-    (memory, io, segments)
+    let gate = gate(&io, Operation::Create);
+    (memory, io, segments, gate)
 }
 
 fn bytes_of_files(memory: &MemoryIo) -> u64 {
@@ -32,8 +31,7 @@ fn bytes_of_files(memory: &MemoryIo) -> u64 {
 
 #[test]
 fn others_write_while_a_file_is_being_made() {
-    let gate = Gate::closed();
-    let (memory, _, segments) = held_at_the_next_file(&gate, 3_000);
+    let (memory, _, segments, gate) = held_at_the_next_file(3_000);
     thread::scope(|scope| {
         let open = gate.open_on_drop();
         // alone in its segment, so the open one goes on
@@ -52,8 +50,7 @@ fn others_write_while_a_file_is_being_made() {
 /// The one who comes second writes behind the other, and its file serves the next segment.
 #[test]
 fn two_writers_that_need_a_file_each_make_one() {
-    let gate = Gate::closed();
-    let (memory, io, segments) = held_at_the_next_file(&gate, 8_000);
+    let (memory, io, segments, gate) = held_at_the_next_file(8_000);
     thread::scope(|scope| {
         let open = gate.open_on_drop();
         let first = scope.spawn(|| segments.insert(1, value(1, 4_000)).unwrap());
@@ -78,8 +75,7 @@ fn two_writers_that_need_a_file_each_make_one() {
 /// Otherwise it would be left behind, where the directory is removed while it is made.
 #[test]
 fn a_close_waits_for_files_that_are_being_made() {
-    let gate = Gate::closed();
-    let (memory, io, segments) = held_at_the_next_file(&gate, 3_000);
+    let (memory, io, segments, gate) = held_at_the_next_file(3_000);
     let events = Arc::new(Mutex::new(Vec::new()));
     for operation in [Operation::Create, Operation::RemoveDir] {
         let events = Arc::clone(&events);
@@ -109,13 +105,11 @@ fn a_close_waits_for_files_that_are_being_made() {
 /// One that could not make a file writes in the one that another made meanwhile.
 #[test]
 fn who_could_make_no_file_looks_for_that_of_another() {
-    let gate = Gate::closed();
     let memory = memory();
     let io = FaultyIo::new(Arc::new(memory.clone()));
     let segments = unstaged(io.clone(), SEGMENT);
     segments.insert(0, value(0, 8_000)).unwrap();
-    let held = gate.clone();
-    io.inject(Rule::nth(1, Fault::Delay(Arc::new(move |_| held.pass()))).on(Operation::Create));
+    let gate = gate(&io, Operation::Create);
     io.inject(Rule::nth(1, Fault::Errno(24)).on(Operation::Create));
     thread::scope(|scope| {
         let open = gate.open_on_drop();
@@ -138,13 +132,11 @@ fn who_could_make_no_file_looks_for_that_of_another() {
 /// While one device takes long over a file, the other gets the next.
 #[test]
 fn a_directory_that_hangs_over_a_file_is_passed_by() {
-    let gate = Gate::closed();
     let io = FaultyIo::new(Arc::new(memory()));
     let open = || Workspace::open_with(Arc::new(io.clone()), Some(Path::new(PARENT))).unwrap();
     let config = SegmentsConfig::across(vec![open(), open()]).segment_bytes(SEGMENT).stage_bytes(0);
     let segments = Segments::<u64>::open(config).unwrap();
-    let held = gate.clone();
-    io.inject(Rule::nth(1, Fault::Delay(Arc::new(move |_| held.pass()))).on(Operation::Create));
+    let gate = gate(&io, Operation::Create);
     thread::scope(|scope| {
         let open = gate.open_on_drop();
         let first = scope.spawn(|| segments.insert(1, value(1, 20_000)).unwrap());

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier};
 
 use bytes::Bytes;
 use spill_core::{Frames, MutableMapping};
-use spill_disk::io::{Fault, FaultyIo, MemoryIo, Operation, RealIo, Rule};
+use spill_disk::io::{FaultyIo, MemoryIo, Operation, RealIo};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
-use crate::common::{PARENT, assert_same, config, memory, unstaged, value};
+use crate::common::{PARENT, assert_same, config, gate, memory, unstaged, value};
 
 const KEYS: u64 = 5;
 
@@ -102,24 +102,6 @@ fn readers_see_each_key_move_forward_only_on_disk() {
     storm(&Segments::open(config).unwrap(), 400);
 }
 
-/// Stops the first call of an operation until it is let go. Says when it is there.
-pub(crate) struct Gate {
-    pub(crate) reached: mpsc::Receiver<()>,
-    pub(crate) open: mpsc::Sender<()>,
-}
-
-pub(crate) fn gate(io: &FaultyIo, operation: Operation) -> Gate {
-    let (reach, reached) = mpsc::channel();
-    let (open, opened) = mpsc::channel::<()>();
-    let opened = parking_lot::Mutex::new(opened);
-    let stop = move |_: &spill_disk::io::Call<'_>| {
-        reach.send(()).unwrap();
-        opened.lock().recv().unwrap();
-    };
-    io.inject(Rule::nth(1, Fault::Delay(Arc::new(stop))).on(operation));
-    Gate { reached, open }
-}
-
 #[test]
 fn a_segment_dropped_under_a_reader_is_not_overwritten() {
     let io = FaultyIo::new(Arc::new(memory()));
@@ -127,15 +109,16 @@ fn a_segment_dropped_under_a_reader_is_not_overwritten() {
     segments.insert(1, value(1, 900)).unwrap();
     let gate = gate(&io, Operation::Read);
     std::thread::scope(|scope| {
+        let open = gate.open_on_drop();
         let reader = scope.spawn(|| segments.get(&1).unwrap());
-        gate.reached.recv().unwrap();
+        gate.wait_for(1);
         // The value dies, its segment is sealed and dropped, and later segments look for files.
         segments.remove(&1).unwrap();
         for key in 2..10 {
             segments.insert(key, value(key, 900)).unwrap();
             segments.remove(&key).unwrap();
         }
-        gate.open.send(()).unwrap();
+        drop(open);
         assert_same(&reader.join().unwrap().unwrap(), &value(1, 900));
     });
     assert!(segments.get(&1).unwrap().is_none());
@@ -150,8 +133,9 @@ fn while_a_batch_is_written_it_is_served_and_the_other_half_fills() {
     }
     let gate = gate(&io, Operation::Write);
     std::thread::scope(|scope| {
+        let open = gate.open_on_drop();
         scope.spawn(|| segments.insert(3, value(3, 500)).unwrap());
-        gate.reached.recv().unwrap();
+        gate.wait_for(1);
         for key in 0..3 {
             assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, 500));
         }
@@ -160,7 +144,7 @@ fn while_a_batch_is_written_it_is_served_and_the_other_half_fills() {
         segments.insert(0, value(100, 500)).unwrap();
         assert!(segments.remove(&1).unwrap());
         assert_same(&segments.take(&2).unwrap().unwrap(), &value(2, 500));
-        gate.open.send(()).unwrap();
+        drop(open);
     });
     segments.flush().unwrap();
     assert_same(&segments.get(&0).unwrap().unwrap(), &value(100, 500));
@@ -177,8 +161,9 @@ fn who_finds_no_room_waits_for_the_batch() {
     let gate = gate(&io, Operation::Write);
     let (done, waiting) = (AtomicBool::new(false), Barrier::new(2));
     std::thread::scope(|scope| {
+        let open = gate.open_on_drop();
         scope.spawn(|| (0..4).for_each(|key| segments.insert(key, value(key, 500)).unwrap()));
-        gate.reached.recv().unwrap();
+        gate.wait_for(1);
         scope.spawn(|| {
             (10..13).for_each(|key| segments.insert(key, value(key, 500)).unwrap());
             waiting.wait();
@@ -188,7 +173,7 @@ fn who_finds_no_room_waits_for_the_batch() {
         waiting.wait();
         assert!(!done.load(Ordering::SeqCst), "both halves are full");
         assert!(segments.usage().staged <= 4_000);
-        gate.open.send(()).unwrap();
+        drop(open);
     });
     assert_eq!(segments.len(), 8);
     assert!((0..4).chain(10..14).all(|key| segments.get(&key).unwrap().is_some()));
@@ -200,12 +185,13 @@ fn large_values_are_written_in_parallel() {
     let segments = unstaged(io.clone(), 1 << 20);
     let gate = gate(&io, Operation::Write);
     std::thread::scope(|scope| {
+        let open = gate.open_on_drop();
         scope.spawn(|| segments.insert(1, value(1, 300_000)).unwrap());
-        gate.reached.recv().unwrap();
+        gate.wait_for(1);
         segments.insert(2, value(2, 300_000)).unwrap();
         assert_same(&segments.get(&2).unwrap().unwrap(), &value(2, 300_000));
         assert!(segments.get(&1).unwrap().is_none(), "not there before its write ended");
-        gate.open.send(()).unwrap();
+        drop(open);
     });
     assert_same(&segments.get(&1).unwrap().unwrap(), &value(1, 300_000));
     assert_eq!(io.calls_of(Operation::Create), 2 + 1, "lock files and one segment");
@@ -217,10 +203,11 @@ fn a_large_value_whose_write_ends_after_closing_is_refused() {
     let segments = unstaged(io.clone(), 1 << 20);
     let gate = gate(&io, Operation::Write);
     std::thread::scope(|scope| {
+        let open = gate.open_on_drop();
         let inserting = scope.spawn(|| segments.insert(1, value(1, 900)));
-        gate.reached.recv().unwrap();
+        gate.wait_for(1);
         segments.close().unwrap();
-        gate.open.send(()).unwrap();
+        drop(open);
         let error = inserting.join().unwrap().unwrap_err();
         assert!(matches!(error.kind(), spill_core::ErrorKind::Closed { .. }));
     });
@@ -253,10 +240,11 @@ fn a_value_replaced_while_it_is_taken_is_the_one_that_is_taken() {
     segments.insert(1, value(1, 900)).unwrap();
     let gate = gate(&io, Operation::Read);
     std::thread::scope(|scope| {
+        let open = gate.open_on_drop();
         let taker = scope.spawn(|| segments.take(&1).unwrap());
-        gate.reached.recv().unwrap();
+        gate.wait_for(1);
         segments.insert(1, value(2, 900)).unwrap();
-        gate.open.send(()).unwrap();
+        drop(open);
         assert_same(&taker.join().unwrap().unwrap(), &value(2, 900));
     });
     assert!(!segments.contains_key(&1));
@@ -272,13 +260,14 @@ fn closing_during_a_write_and_a_read_ends_both_well() {
         segments.insert(2, value(2, 500)).unwrap();
         let gate = gate(&io, operation);
         std::thread::scope(|scope| {
+            let open = gate.open_on_drop();
             let busy = scope.spawn(|| match operation {
                 Operation::Write => segments.flush().map(|()| None),
                 _ => segments.get(&1),
             });
-            gate.reached.recv().unwrap();
+            gate.wait_for(1);
             segments.close().unwrap();
-            gate.open.send(()).unwrap();
+            drop(open);
             if let Some(frames) = busy.join().unwrap().unwrap() {
                 assert_same(&frames, &value(1, 9_000));
             }
@@ -298,10 +287,11 @@ fn a_file_removed_while_the_store_closes_is_booked_once() {
     segments.insert(1, value(1, 9_000)).unwrap();
     let gate = gate(&io, Operation::RemoveFile);
     std::thread::scope(|scope| {
+        let open = gate.open_on_drop();
         let removing = scope.spawn(|| segments.remove(&1).unwrap());
-        gate.reached.recv().unwrap();
+        gate.wait_for(1);
         segments.close().unwrap();
-        gate.open.send(()).unwrap();
+        drop(open);
         assert!(removing.join().unwrap());
     });
     assert_eq!(segments.usage(), spill_core::Usage::default());

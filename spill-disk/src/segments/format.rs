@@ -19,8 +19,8 @@
 //! In a longer one each frame that is not empty begins on a multiple of 64 bytes from the start of the body,
 //! with zeros between; one read into memory whose byte 32 is aligned then aligns every frame.
 //!
-//! A file's name counts the files that were made, and tells nothing of its segments. Once nothing in a segment lives, its file may be
-//! overwritten by another segment, with a number that no segment had before; what follows the last record of
+//! A file's name counts the files that were made, and tells nothing of its segments. Once nothing in a segment
+//! lives, its file may be overwritten by another segment, with a number that no segment had before; what follows the last record of
 //! the new segment is then left from the old one. A range whose write failed may hold anything, and other
 //! writers' records may follow it. So a tool that looks for all records walks from the start of the file,
 //! takes a record only if its checksum is right and its segment is that of the first record, goes on after it,

@@ -70,14 +70,13 @@ impl Volumes {
     /// What the last one failed with.
     pub(super) fn create(&self, name: &str, used: u64) -> Result<Made> {
         let mut outcome = Err(Error::config("workspaces", "none", "one directory or more"));
-        let (order, is_charged) = self.in_turn();
-        for (turn, volume) in order.into_iter().enumerate() {
+        for (turn, volume) in self.in_turn().into_iter().enumerate() {
             let Some(workspace) = self.workspaces.get(volume) else { continue };
             let path = workspace.path().join(name);
             match created(workspace, &path) {
                 Ok(file) => return Ok(Made { file, path, volume }),
                 Err(source) => {
-                    if turn == 0 && is_charged {
+                    if turn == 0 {
                         self.health.lock()[volume].credit += 1.0;
                     }
                     outcome = Err(self.failed(volume, used, "create", &path, source));
@@ -87,11 +86,11 @@ impl Volumes {
         outcome
     }
 
-    /// The directories in the order in which they are asked. Whether the first was charged for a file: at once, so that who
-    /// asks while a device takes long over one goes to the next.
-    fn in_turn(&self) -> (Vec<usize>, bool) {
+    /// The directories in the order in which they are asked. The first is charged for a file at once, so that who asks while
+    /// a device takes long over one goes to the next; a single one need not be.
+    fn in_turn(&self) -> Vec<usize> {
         if self.workspaces.len() == 1 {
-            return (vec![0], false);
+            return vec![0];
         }
         let free: Vec<f64> =
             self.workspaces.iter().map(|workspace| free(workspace).unwrap_or(0) as f64).collect();
@@ -101,7 +100,8 @@ impl Volumes {
         if usable.is_empty() {
             let mut all: Vec<usize> = (0..health.len()).collect();
             all.sort_by(|a, b| free[*b].total_cmp(&free[*a]));
-            return (all, false);
+            health[all[0]].credit -= 1.0;
+            return all;
         }
         let sum: f64 = usable.iter().map(|at| free[*at]).sum();
         for at in &usable {
@@ -109,7 +109,7 @@ impl Volumes {
         }
         usable.sort_by(|a, b| health[*b].credit.total_cmp(&health[*a].credit));
         health[usable[0]].credit -= 1.0;
-        (usable, true)
+        usable
     }
 
     /// Whether one of several directories is in use, so that what failed in another can go there.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use spill_core::{Clock, ErrorKind, Frames, ManualClock, MutableMapping, SystemClock, Usage};
-use spill_disk::io::{Fault, FaultyIo, Io, Operation, RealIo, Rule};
+use spill_disk::io::{Fault, FaultyIo, Io, MemoryIo, Operation, RealIo, Rule};
 use spill_disk::{Segments, SegmentsConfig, Workspace, purge};
 
 use crate::common::{PARENT, Random, assert_same, memory, value};
@@ -70,6 +70,8 @@ struct World {
     io: FaultyIo,
     /// The files as they are, without faults.
     base: Arc<dyn Io>,
+    /// The same, if they are in memory.
+    memory: Option<MemoryIo>,
     /// The directory that the workspaces lie in.
     parent: PathBuf,
     /// Removes it, if it is a real one.
@@ -80,10 +82,14 @@ struct World {
 impl World {
     fn new(kind: Kind) -> Self {
         let home = (kind == Kind::Mapped).then(|| tempfile::tempdir_in("/var/tmp").unwrap());
-        let base: Arc<dyn Io> = if home.is_some() { Arc::new(RealIo) } else { Arc::new(memory()) };
+        let memory = home.is_none().then(memory);
+        let base: Arc<dyn Io> = match &memory {
+            Some(memory) => Arc::new(memory.clone()),
+            None => Arc::new(RealIo),
+        };
         let parent = home.as_ref().map_or(PARENT.into(), |home| home.path().to_owned());
         let clock = Arc::new(ManualClock::new());
-        World { io: FaultyIo::new(Arc::clone(&base)), base, parent, _home: home, clock }
+        World { io: FaultyIo::new(Arc::clone(&base)), base, memory, parent, _home: home, clock }
     }
 
     fn open(&self, kind: Kind) -> spill_core::Result<Segments<u64>> {
@@ -108,12 +114,18 @@ impl World {
         segments.filter_map(|path| self.base.len_of(&path).ok()).sum()
     }
 
+    /// Bytes that memory holds for files, those without a name among them.
+    fn used(&self) -> u64 {
+        self.memory.as_ref().map_or_else(|| self.bytes(), MemoryIo::used)
+    }
+
     /// There is nothing, but perhaps the lock of a purge that failed, which the next removes.
     fn is_left_empty(&self, what: &str) {
         let names = || self.base.list(&self.parent).unwrap_or_default().into_iter().map(|entry| entry.name);
         let left: Vec<_> =
             names().filter(|name| !name.as_encoded_bytes().starts_with(b".overspill-purge")).collect();
         assert!(left.is_empty(), "{what}: {left:?} is left behind");
+        assert_eq!(self.used(), 0, "{what}");
         if names().count() > 0 {
             purge(&*self.base, &self.parent).unwrap();
             assert_eq!(names().count(), 0, "{what}: the lock of a purge is left behind");
@@ -129,7 +141,11 @@ impl World {
         assert_eq!(usage.spilled.disk, stored, "{what}");
         // a thread may be about to remove a file
         let (clock, patience) = (SystemClock::new(), Duration::from_secs(10));
-        while segments.usage().physical != self.bytes() {
+        let is_right = || {
+            let files = self.bytes();
+            (segments.usage().physical, files) == (files, self.used())
+        };
+        while !is_right() {
             assert!(clock.now() < patience, "{what}: {usage:?}, and files of {} bytes", self.bytes());
             thread::yield_now();
         }

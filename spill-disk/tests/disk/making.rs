@@ -29,6 +29,21 @@ fn bytes_of_files(memory: &MemoryIo) -> u64 {
     segment_files(memory).iter().map(|(_, file)| file.len() as u64).sum()
 }
 
+/// The second value is inserted while the file for the first is at the gate.
+fn second_first(segments: &Segments<u64>, gate: &Gate, len: usize) {
+    thread::scope(|scope| {
+        let open = gate.open_on_drop();
+        let first = scope.spawn(|| segments.insert(1, value(1, len)).unwrap());
+        gate.wait_for(1);
+        segments.insert(2, value(2, len)).unwrap();
+        drop(open);
+        first.join().unwrap();
+    });
+    for key in 1..=2 {
+        assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, len));
+    }
+}
+
 #[test]
 fn others_write_while_a_file_is_being_made() {
     let (memory, _, segments, gate) = held_at_the_next_file(3_000);
@@ -51,17 +66,7 @@ fn others_write_while_a_file_is_being_made() {
 #[test]
 fn two_writers_that_need_a_file_each_make_one() {
     let (memory, io, segments, gate) = held_at_the_next_file(8_000);
-    thread::scope(|scope| {
-        let open = gate.open_on_drop();
-        let first = scope.spawn(|| segments.insert(1, value(1, 4_000)).unwrap());
-        gate.wait_for(1);
-        segments.insert(2, value(2, 4_000)).unwrap();
-        drop(open);
-        first.join().unwrap();
-    });
-    for key in 1..=2 {
-        assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, 4_000));
-    }
+    second_first(&segments, &gate, 4_000);
     assert_eq!(segments.usage().physical, bytes_of_files(&memory));
     let made = io.calls_of(Operation::Create);
     segments.insert(3, value(3, 8_000)).unwrap();
@@ -105,24 +110,10 @@ fn a_close_waits_for_files_that_are_being_made() {
 /// One that could not make a file writes in the one that another made meanwhile.
 #[test]
 fn who_could_make_no_file_looks_for_that_of_another() {
-    let memory = memory();
-    let io = FaultyIo::new(Arc::new(memory.clone()));
-    let segments = unstaged(io.clone(), SEGMENT);
-    segments.insert(0, value(0, 8_000)).unwrap();
-    let gate = gate(&io, Operation::Create);
+    let (memory, io, segments, gate) = held_at_the_next_file(8_000);
+    // behind the gate, for the same call
     io.inject(Rule::nth(1, Fault::Errno(24)).on(Operation::Create));
-    thread::scope(|scope| {
-        let open = gate.open_on_drop();
-        // the fault strikes at once, behind the gate
-        let fails = scope.spawn(|| segments.insert(1, value(1, 4_000)).unwrap());
-        gate.wait_for(1);
-        segments.insert(2, value(2, 4_000)).unwrap();
-        drop(open);
-        fails.join().unwrap();
-    });
-    for key in 1..=2 {
-        assert_same(&segments.get(&key).unwrap().unwrap(), &value(key, 4_000));
-    }
+    second_first(&segments, &gate, 4_000);
     assert_eq!(segments.usage().physical, bytes_of_files(&memory));
     io.inject(Rule::nth(1, Fault::Errno(24)).on(Operation::Create));
     segments.insert(3, value(3, 20_000)).unwrap_err();
@@ -136,15 +127,7 @@ fn a_directory_that_hangs_over_a_file_is_passed_by() {
     let open = || Workspace::open_with(Arc::new(io.clone()), Some(Path::new(PARENT))).unwrap();
     let config = SegmentsConfig::across(vec![open(), open()]).segment_bytes(SEGMENT).stage_bytes(0);
     let segments = Segments::<u64>::open(config).unwrap();
-    let gate = gate(&io, Operation::Create);
-    thread::scope(|scope| {
-        let open = gate.open_on_drop();
-        let first = scope.spawn(|| segments.insert(1, value(1, 20_000)).unwrap());
-        gate.wait_for(1);
-        segments.insert(2, value(2, 20_000)).unwrap();
-        drop(open);
-        first.join().unwrap();
-    });
+    second_first(&segments, &gate(&io, Operation::Create), 20_000);
     let files = segment_files(&io);
     let [(one, _), (other, _)] = &files[..] else { panic!("{} files", files.len()) };
     assert_ne!(one.parent(), other.parent());

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use hashbrown::HashMap;
 
-use super::uses::FreePlaces;
 use super::{CALM, Entry, Hot, MOST, shard_of};
 use crate::buffer::state::State;
 use crate::buffer::turns::Leaves;
@@ -17,7 +16,8 @@ use crate::{Key, Value};
 pub(in crate::buffer) struct Heated<K, V> {
     hot: Arc<Hot<K, V>>,
     slots: HashMap<u32, Heat>,
-    free: FreePlaces,
+    /// Places in [`Uses`](super::uses::Uses) that were given back; all from the count of both on are free too.
+    free: Vec<u32>,
     /// Hits since one had to wait.
     calm: u32,
     /// What was hot in this turn and is not any more.
@@ -37,8 +37,7 @@ struct Heat {
 
 impl<K, V> Heated<K, V> {
     pub(in crate::buffer) fn new(hot: Hot<K, V>) -> Self {
-        let (slots, free) = (HashMap::new(), FreePlaces::default());
-        Heated { hot: Arc::new(hot), slots, free, calm: 0, cooled: Vec::new() }
+        Heated { hot: Arc::new(hot), slots: HashMap::new(), free: Vec::new(), calm: 0, cooled: Vec::new() }
     }
 
     /// The hot keys, for those who do not have the state.
@@ -88,7 +87,7 @@ impl<K, V> Heated<K, V> {
         };
         self.cooled.extend(entry);
         let last = self.hot.uses.last(place);
-        self.free.give_back(place);
+        self.free.push(place);
         (last != learnt).then_some(last)
     }
 
@@ -116,7 +115,7 @@ impl<K: Key, V: Value> Heated<K, V> {
         let hash = self.hot.hasher.hash_one(key);
         let (key, value) = (key.clone(), value.clone());
         // last: a key's or a value's code may panic before
-        let place = self.free.take();
+        let place = self.free.pop().unwrap_or(self.slots.len() as u32);
         Some(Entry { key, value, hash, slot: i, place })
     }
 

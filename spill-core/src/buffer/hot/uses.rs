@@ -15,14 +15,6 @@ const CHUNK: usize = 256;
 #[derive(Debug)]
 pub(super) struct Uses([OnceLock<Box<[AtomicU64]>>; MOST / CHUNK]);
 
-/// Places that no hot key has.
-#[derive(Debug, Default)]
-pub(super) struct FreePlaces {
-    given_back: Vec<u32>,
-    /// All from this one on are free.
-    fresh: u32,
-}
-
 fn split(place: u32) -> (usize, usize) {
     (place as usize / CHUNK, place as usize % CHUNK)
 }
@@ -55,18 +47,5 @@ impl Uses {
     /// The stamp of the last use; 0 where there was none.
     pub(super) fn last(&self, place: u32) -> u64 {
         self.stamp(place).map_or(0, |last| last.load(Relaxed))
-    }
-}
-
-impl FreePlaces {
-    pub(super) fn take(&mut self) -> u32 {
-        self.given_back.pop().unwrap_or_else(|| {
-            self.fresh += 1;
-            self.fresh - 1
-        })
-    }
-
-    pub(super) fn give_back(&mut self, place: u32) {
-        self.given_back.push(place);
     }
 }

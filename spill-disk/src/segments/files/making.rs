@@ -3,7 +3,7 @@
 //! Who removes the directories waits for the files that are being made in them, or one would be left behind.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -14,10 +14,13 @@ use crate::segments::index::STAGED;
 use crate::segments::thread::PATIENCE;
 use crate::segments::volumes::{Made, Volumes};
 
-/// How many files of a store are being made.
+/// Who makes files of a store.
 #[derive(Default)]
 pub(super) struct Makers {
+    /// How many are at it.
     count: Mutex<u32>,
+    /// How many there were.
+    named: AtomicU64,
     left: Condvar,
 }
 
@@ -30,9 +33,9 @@ pub(super) struct Maker<'a> {
 
 impl Makers {
     /// Counts one more, who was let in under the lock that a close takes to let no more in.
-    pub(super) fn join(&self, name: u64) -> Maker<'_> {
+    pub(super) fn join(&self) -> Maker<'_> {
         *self.count.lock() += 1;
-        Maker { makers: self, name }
+        Maker { makers: self, name: self.named.fetch_add(1, Relaxed) }
     }
 
     /// Waits until there is none, but not for ever: a device may hang.
@@ -83,7 +86,7 @@ mod tests {
     #[test]
     fn a_maker_that_hangs_is_not_waited_for_for_ever() {
         let makers = Makers::default();
-        let maker = makers.join(1);
+        let maker = makers.join();
         makers.wait_for(Duration::from_millis(1));
         assert_eq!(*makers.count.lock(), 1);
         drop(maker);
@@ -94,7 +97,7 @@ mod tests {
     fn the_last_maker_ends_the_wait() {
         const LONG: Duration = Duration::from_secs(3600);
         let makers = Makers::default();
-        let (first, second) = (makers.join(1), makers.join(2));
+        let (first, second) = (makers.join(), makers.join());
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| makers.wait_for(LONG));
             drop(first);

@@ -61,8 +61,6 @@ struct Inner {
     uses_reserve: bool,
     /// The number of the next segment.
     next: u32,
-    /// Files that were made, or tried to be.
-    named: u64,
     closed: bool,
 }
 
@@ -207,11 +205,11 @@ impl Files {
             return;
         }
         let maker = {
-            let mut inner = self.inner.lock();
+            let inner = self.inner.lock();
             if inner.closed {
                 return;
             }
-            self.maker(&mut inner)
+            self.makers.join()
         };
         let Ok(file) = maker.create(&self.volumes, self.physical()) else { return };
         self.extend(&file, self.segment_bytes);

@@ -193,14 +193,8 @@ impl Files {
     ) -> std::result::Result<Arc<SegmentFile>, Refused<'_>> {
         match made.take() {
             Some(file) => Ok(inner.numbered(file)),
-            None => Err(Refused::NoFile(self.maker(inner))),
+            None => Err(Refused::NoFile(self.makers.join())),
         }
-    }
-
-    /// Who is to make the next file, without the lock.
-    pub(super) fn maker(&self, inner: &mut Inner) -> Maker<'_> {
-        inner.named += 1;
-        self.makers.join(inner.named - 1)
     }
 }
 

@@ -5,12 +5,13 @@ use crate::shell::{Failure, Line, Result};
 use crate::steps::Context;
 
 /// The packages with unsafe code, and their tests that reach it.
-const TESTS: [&str; 9] = [
+const TESTS: [&str; 10] = [
     "-p spill-codec --features rkyv --test archive",
     "-p spill-compress --lib shuffle",
     "-p spill-core --lib ahead",
     "-p spill-core --lib positions",
     "-p spill-core --lib table::places",
+    "-p spill-disk --lib io::mapping",
     "-p spill-disk --lib io::page_cache",
     "-p spill-disk --test disk mapped::files",
     "-p spill-worker --lib trim::allocator",

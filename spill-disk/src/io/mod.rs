@@ -180,10 +180,11 @@ pub trait File: Send + Sync {
 
 /// The beginning of a file in memory, until it is dropped.
 pub trait Mapping: Send + Sync {
-    /// Copies a range from `offset` on into the buffer. Whether all of it could be had: not where the range is not
-    /// mapped, the file ends before, or the device fails. Then some of the buffer may have been written, and
-    /// [`File::read_at`] says why. What is behind the end of the file but in its last page reads as zeros.
-    fn read(&self, buffer: &mut [u8], offset: u64) -> bool;
+    /// Copies a range from `offset` on into the buffer. Gives the CRC-32 (zlib's) of what is behind the first `unsummed` bytes,
+    /// or `None` where not all of the range could be had: it is not mapped, the file ends before, or the device fails. Then
+    /// some of the buffer may have been written, and [`File::read_at`] says why. What is behind the end of the file but in
+    /// its last page reads as zeros.
+    fn read(&self, buffer: &mut [u8], offset: u64, unsummed: usize) -> Option<u32>;
 
     /// Lets the process give up the pages of a range, so that the system can forget them. They come back when they are
     /// read.

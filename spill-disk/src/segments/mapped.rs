@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::file::SegmentFile;
-use super::sum::{PIECE, Sum, read_summed};
+use super::sum::{Sum, UNSUMMED, read_summed};
 use crate::io::Mapping;
 
 /// What is mapped of the files of one store.
@@ -51,16 +51,8 @@ impl Drop for Share {
 
 impl Mapped {
     /// `None` where not all of the record could be had.
-    fn read(&self, record: &mut [u8], mut offset: u64) -> Option<Sum> {
-        let mut sum = Sum::new();
-        for piece in record.chunks_mut(PIECE) {
-            if !self.mapping.read(piece, offset) {
-                return None;
-            }
-            sum.add(piece);
-            offset += piece.len() as u64;
-        }
-        Some(sum)
+    fn read(&self, record: &mut [u8], offset: u64) -> Option<Sum> {
+        self.mapping.read(record, offset, UNSUMMED).map(Sum::from)
     }
 
     /// See [`Mapping::release`].

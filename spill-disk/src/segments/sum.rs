@@ -10,11 +10,11 @@ use crc32fast::Hasher;
 use crate::io::{File, read_in_pieces};
 
 /// Bytes that are read before they are summed, about. Half as much, or twice, is as good.
-pub(super) const PIECE: usize = 128 << 10;
+const PIECE: usize = 128 << 10;
 
-/// Where what the checksum is computed of begins. The segment is not among it, so that it is known before the segment is, and
+/// Bytes at a record's beginning that its checksum is not computed of. The segment is not among it, so that it is known before the segment is, and
 /// that of a record that is moved follows from the one it had.
-const SUMMED: usize = 8;
+pub(super) const UNSUMMED: usize = 8;
 
 /// What a segment does to the checksum: no two do the same, since the factor is odd.
 pub(super) fn mark(segment: u32) -> u32 {
@@ -31,7 +31,7 @@ pub(crate) struct Sum {
 impl Sum {
     /// That of no bytes yet.
     pub(crate) fn new() -> Self {
-        Sum { hasher: Hasher::new(), skipped: SUMMED }
+        Sum { hasher: Hasher::new(), skipped: UNSUMMED }
     }
 
     /// That of a whole record.
@@ -51,6 +51,13 @@ impl Sum {
     /// The checksum of a record of this segment.
     pub(crate) fn checksum(self, segment: u32) -> u32 {
         self.hasher.finalize() ^ mark(segment)
+    }
+}
+
+/// From the CRC-32 of all bytes that are summed.
+impl From<u32> for Sum {
+    fn from(sum: u32) -> Self {
+        Sum { hasher: Hasher::new_with_initial(sum), skipped: 0 }
     }
 }
 
@@ -93,7 +100,7 @@ mod tests {
                 rest = behind;
             }
             sum.add(rest);
-            prop_assert_eq!(sum.checksum(7), crc32fast::hash(record.get(SUMMED..).unwrap_or_default()) ^ mark(7));
+            prop_assert_eq!(sum.checksum(7), crc32fast::hash(record.get(UNSUMMED..).unwrap_or_default()) ^ mark(7));
         }
     }
 }

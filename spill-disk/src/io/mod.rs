@@ -246,6 +246,9 @@ pub fn read_exact_at(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Res
     read_in_pieces(file, buffer, offset, usize::MAX, |_| {})
 }
 
+/// Bytes of a long record, about, that are read before they are summed. Half as much, or twice, is as good.
+pub(crate) const PIECE: usize = 128 << 10;
+
 /// The same, with calls for at most `most` bytes. Shows what each brought to `seen`, in order.
 ///
 /// # Errors

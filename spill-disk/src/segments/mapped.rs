@@ -52,7 +52,7 @@ impl Drop for Share {
 impl Mapped {
     /// `None` where not all of the record could be had.
     fn read(&self, record: &mut [u8], offset: u64) -> Option<Sum> {
-        self.mapping.read(record, offset, UNSUMMED).map(Sum::from)
+        self.mapping.read(record, offset, UNSUMMED).map(Sum::of_crc)
     }
 
     /// See [`Mapping::release`].

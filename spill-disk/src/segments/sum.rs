@@ -7,13 +7,10 @@ use std::io;
 
 use crc32fast::Hasher;
 
-use crate::io::{File, read_in_pieces};
+use crate::io::{File, PIECE, read_in_pieces};
 
-/// Bytes that are read before they are summed, about. Half as much, or twice, is as good.
-const PIECE: usize = 128 << 10;
-
-/// Bytes at a record's beginning that its checksum is not computed of. The segment is not among it, so that it is known before the segment is, and
-/// that of a record that is moved follows from the one it had.
+/// Bytes at a record's beginning that are not summed: the checksum itself, and the segment, so that the checksum is known
+/// before the segment is, and that of a record that is moved follows from the one it had.
 pub(super) const UNSUMMED: usize = 8;
 
 /// What a segment does to the checksum: no two do the same, since the factor is odd.
@@ -41,6 +38,11 @@ impl Sum {
         sum
     }
 
+    /// That of a record whose bytes behind the [`UNSUMMED`] have this CRC-32.
+    pub(super) fn of_crc(crc: u32) -> Self {
+        Sum { hasher: Hasher::new_with_initial(crc), skipped: 0 }
+    }
+
     /// Adds the bytes that follow those that came in.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         let (skipped, summed) = bytes.split_at(self.skipped.min(bytes.len()));
@@ -51,13 +53,6 @@ impl Sum {
     /// The checksum of a record of this segment.
     pub(crate) fn checksum(self, segment: u32) -> u32 {
         self.hasher.finalize() ^ mark(segment)
-    }
-}
-
-/// From the CRC-32 of all bytes that are summed.
-impl From<u32> for Sum {
-    fn from(sum: u32) -> Self {
-        Sum { hasher: Hasher::new_with_initial(sum), skipped: 0 }
     }
 }
 

@@ -181,7 +181,7 @@ fn files_are_mapped_again_when_there_may_be_room() {
     assert_eq!((mapped(&path), calls()), (left + SEGMENT, 10));
 }
 
-/// A mapping that fails in a later piece of a long value leaves it to calls, which begin anew.
+/// A mapping that fails in the middle of a long value leaves it to calls, which begin anew.
 #[test]
 fn long_values_whose_file_was_cut_short_in_the_middle() {
     const LEN: usize = 500_000;

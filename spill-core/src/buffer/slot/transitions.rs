@@ -71,7 +71,7 @@ impl<V> Slot<V> {
         (self.fast, self.weight) = (Clean, weight);
     }
 
-    /// R9. A memory has the value, and the stage need not.
+    /// R9. A memory has the value, as of this weight, and the stage need not.
     pub(crate) fn unstage(&mut self, weight: u64) -> Option<V> {
         self.weight = weight;
         self.value.take()

@@ -41,9 +41,9 @@ extern "C" fn on_bus_error(signal: c_int, info: *mut libc::siginfo_t, context: *
         unsafe { ((*info).si_code, &mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs) };
     // an instruction that met it, and not somebody who sent it, or tells of a page that nobody asked for
     let is_fault = info_code > 0 && info_code != libc::BUS_MCEERR_AO;
-    let at = registers[libc::REG_RIP as usize] as usize;
-    if is_fault && copy::is_at(at) {
-        registers[libc::REG_RIP as usize] = registers[libc::REG_R10 as usize];
+    let (at, end) = (registers[libc::REG_RIP as usize] as usize, registers[libc::REG_R10 as usize] as usize);
+    if is_fault && copy::is_copying(at, end) {
+        registers[libc::REG_RIP as usize] = end as i64;
         return;
     }
     let previous = PREVIOUS.get();

@@ -7,6 +7,8 @@ use std::arch::naked_asm;
 
 use crc32fast::Hasher;
 
+use crate::io::PIECE;
+
 /// Bytes of code within which all of [`copy`] lies, and all of [`copy_folding`].
 const CODE: usize = 256;
 
@@ -47,45 +49,63 @@ pub(super) unsafe fn copy_summed(
     unsummed: usize,
     copying: Copying,
 ) -> Option<u32> {
-    let unsummed = unsummed.min(to.len());
-    let summed = to.len() - unsummed;
+    let summed = to.len().saturating_sub(unsummed);
     // what is left over when there are only blocks behind it
     let first = match summed % BLOCK {
-        0 => BLOCK.min(summed),
+        0 => BLOCK,
         rest => rest,
     };
-    let folds = copying == Copying::Folding && summed > first && first >= size_of::<u32>();
-    let (head, blocks) = to.split_at_mut(if folds { unsummed + first } else { unsummed + summed });
+    if copying == Copying::Plain || summed <= first || first < size_of::<u32>() {
+        // SAFETY: as for this function.
+        return unsafe { copy_then_sum(to, from, unsummed) };
+    }
+    let (head, blocks) = to.split_at_mut(unsummed + first);
     // SAFETY: as for this function: the first part of both ranges.
     if unsafe { copy(head.as_mut_ptr(), from, head.len()) } != 0 {
         return None;
     }
-    let head_summed = &head[unsummed..];
-    if !folds {
-        return Some(crc32fast::hash(head_summed));
-    }
-    // A checksum begins with all bits set, which is the same as to turn over the first bits of what is summed. From there on
+    // A checksum begins with all bits set, which is the same as to invert the first 32 bits of what is summed. From there on
     // it is linear, and zeros in front do not change it: so the first block may be shorter.
-    let mut folded = [0; 2 * BLOCK];
-    let begin = folded.len() - first;
-    folded[begin..].copy_from_slice(head_summed);
-    folded[begin..begin + size_of::<u32>()].iter_mut().for_each(|byte| *byte = !*byte);
-    let state = folded[BLOCK..].as_mut_ptr();
-    // SAFETY: as for this function: the rest of both ranges, which are blocks, at least one; and a block of ours.
-    if unsafe { copy_folding(blocks.as_mut_ptr(), from.wrapping_add(head.len()), blocks.len(), state) } != 0 {
+    let mut state = [0; BLOCK];
+    let begin = BLOCK - first;
+    state[begin..].copy_from_slice(&head[unsummed..]);
+    state[begin..begin + size_of::<u32>()].iter_mut().for_each(|byte| *byte = !*byte);
+    let (place, source) = (blocks.as_mut_ptr(), from.wrapping_add(head.len()));
+    // SAFETY: as for this function: the rest of both ranges, which are blocks, at least one; and a block of ours. The
+    // processor can do it.
+    if unsafe { copy_folding(place, source, blocks.len(), state.as_mut_ptr()) } != 0 {
         return None;
     }
-    // what is left has the checksum of all, if that begins with no bits set; an inverted one is what a hasher is given
+    // a hasher inverts what it begins with, so this one begins with no bits set
     let mut sum = Hasher::new_with_initial(u32::MAX);
-    sum.update(&folded);
+    sum.update(&state);
     Some(sum.finalize())
 }
 
-/// Whether an instruction is one of those that copy: behind the first, which sets `r10`.
-pub(super) fn is_at(instruction: usize) -> bool {
+/// As [`copy_summed`], in pieces, each of which is summed while the processor has it.
+///
+/// # Safety
+/// As for [`copy`].
+unsafe fn copy_then_sum(to: &mut [u8], from: *const u8, unsummed: usize) -> Option<u32> {
+    let mut sum = Hasher::new();
+    let mut copied = 0;
+    for piece in to.chunks_mut(PIECE) {
+        // SAFETY: as for this function: a part of both ranges.
+        if unsafe { copy(piece.as_mut_ptr(), from.wrapping_add(copied), piece.len()) } != 0 {
+            return None;
+        }
+        sum.update(piece.get(unsummed.saturating_sub(copied)..).unwrap_or_default());
+        copied += piece.len();
+    }
+    Some(sum.finalize())
+}
+
+/// Whether an instruction is one of those that copy, and not one that is gone to from there, which is at `end`: behind the
+/// first, which has put that in `r10`.
+pub(super) fn is_copying(instruction: usize, end: usize) -> bool {
     [copy as *const (), copy_folding as *const ()].iter().any(|code| {
         let code = code.addr();
-        (code + 1..code + CODE).contains(&instruction)
+        (code + 1..code + CODE).contains(&instruction) && instruction < end
     })
 }
 
@@ -149,7 +169,8 @@ unsafe extern "sysv64" fn copy(to: *mut u8, from: *const u8, len: usize) -> usiz
 /// remainders of x^(512+32) and x^(512-32), bits reflected.
 ///
 /// # Safety
-/// As for [`copy`]; the state may be written, and the processor has AVX-512F and VPCLMULQDQ.
+/// As for [`copy`]; `len` is a multiple of 64 and not 0; `state` is 64 bytes, which may be written and are part of neither
+/// range; and the processor has AVX-512F and VPCLMULQDQ.
 #[unsafe(naked)]
 unsafe extern "sysv64" fn copy_folding(to: *mut u8, from: *const u8, len: usize, state: *mut u8) -> usize {
     naked_asm!(
@@ -190,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    /// All that this processor can do.
+    /// All that this processor can do. Where folding is not among it, it is not tested.
     fn kinds() -> [Copying; 2] {
         [Copying::Plain, Copying::best()]
     }
@@ -209,6 +230,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_the_processor_can_do_is_done() {
+        let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        let flags = processors.lines().find(|line| line.starts_with("flags")).unwrap();
+        let has = |flag: &str| flags.split_whitespace().any(|word| word == flag);
+        // valgrind, which knows no such instructions, hides them
+        let preloaded = std::env::var("LD_PRELOAD").unwrap_or_default();
+        let folds = has("avx512f") && has("vpclmulqdq") && !preloaded.contains("vgpreload");
+        assert_eq!(Copying::best() == Copying::Folding, folds);
+    }
+
     proptest! {
         #[test]
         fn what_is_copied_is_the_same_and_summed(
@@ -224,7 +256,7 @@ mod tests {
     #[test]
     fn any_length_is_copied_and_summed() {
         let from: Vec<u8> = (0..300_000_u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 24) as u8).collect();
-        for len in (0..600).chain([4096, 4104, 4128, 70_000, from.len()]) {
+        for len in (0..600).chain([4096, 4104, 4128, 70_000, PIECE - 1, PIECE + 4, PIECE + 64, from.len()]) {
             check(&from[..len], 32, 8);
         }
     }

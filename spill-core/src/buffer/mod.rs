@@ -1,6 +1,6 @@
 //! `Buffer`: fast memory over slow memory, one mapping.
 //!
-//! `slot/` holds the states of one key and all transitions; `state.rs`, `moves.rs`, `sums.rs` and `copies.rs` what
+//! `slot.rs` holds the states of one key and all transitions; `state.rs`, `moves.rs`, `sums.rs` and `copies.rs` what
 //! the lock guards; `core.rs`, `read.rs`, `spill.rs`, `settle.rs`, `compute.rs` and `inline.rs` what callers do
 //! around them; `writers.rs` the threads; `memories.rs` what lies below; `hot/` hits without the lock.
 

@@ -1,6 +1,6 @@
 //! Everything that the table's lock guards, and what every step under it is made of.
 //!
-//! Here the rules of `slot` meet the bookkeeping that follows from them: counts, the order of eviction,
+//! Here the rules of `slot.rs` meet the bookkeeping that follows from them: counts, the order of eviction,
 //! waiters. `moves.rs` has the steps of values between memories, `sums.rs` what is held where.
 
 use std::collections::VecDeque;
@@ -223,7 +223,7 @@ impl<K: Key, V: Value> State<K, V> {
     pub(super) fn adopt<B: Below<K, V>>(&mut self, below: &B, key: K, weight: u64) {
         let in_slow = below.slow().contains_key(&key);
         let i = self.open(key, if in_slow { CopyState::Stale } else { CopyState::Absent });
-        self.change(i, |slot| slot.adopt(weight));
+        self.change(i, |slot| (slot.fast, slot.weight) = (CopyState::Clean, weight));
         self.len += usize::from(!in_slow);
         _ = self.end(below, i, Course::over(), Landing::StartOver);
     }
@@ -407,7 +407,10 @@ impl<K: Key, V: Value> State<K, V> {
             return None;
         }
         let record = if slot.fast == CopyState::Clean { below.record(self.table.key(i)) } else { None };
-        self.change(i, |slot| slot.unstage(record.unwrap_or(slot.weight)))
+        self.change(i, |slot| {
+            slot.weight = record.unwrap_or(slot.weight);
+            slot.value.take()
+        })
     }
 
     /// What the owner of a flight that went on has to do.

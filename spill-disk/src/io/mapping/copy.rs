@@ -100,12 +100,12 @@ unsafe fn copy_then_sum(to: &mut [u8], from: *const u8, unsummed: usize) -> Opti
     Some(sum.finalize())
 }
 
-/// Whether an instruction is one of those that copy, and not one that is gone to from there, which is at `end`: behind the
-/// first, which has put that in `r10`.
+/// Whether an instruction is one of those that copy, which are behind the first, by which `r10` has `end`, and before that,
+/// where the copy ends if a page is gone.
 pub(super) fn is_copying(instruction: usize, end: usize) -> bool {
     [copy as *const (), copy_folding as *const ()].iter().any(|code| {
         let code = code.addr();
-        (code + 1..code + CODE).contains(&instruction) && instruction < end
+        (code + 1..end.min(code + CODE)).contains(&instruction)
     })
 }
 

@@ -58,7 +58,7 @@ impl Mapping for FileMapping {
     fn read(&self, buffer: &mut [u8], offset: u64, unsummed: usize) -> Option<u32> {
         let from = self.place(offset, buffer.len())?;
         // SAFETY: the source is mapped, and the buffer is none of it, since nothing may be written there. The
-        // processor can do the best kind of copying that it was asked for.
+        // kind of copying is one that the processor can do.
         unsafe { copy_summed(buffer, from, unsummed, self.copying) }
     }
 

@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use spill_core::conformance::{Fault, Gate, Operation, Plan};
 use spill_core::{
-    AsyncBuffer, AsyncMutableMapping, Blocking, BufferBuilder, ErrorKind, ManualEvict, Missing,
+    AsyncBuffer, AsyncMutableMapping, Blocking, BufferBuilder, ErrorKind, ManualClock, ManualEvict, Missing,
     MutableMapping, Overflow, Result,
 };
 use support::{
@@ -189,7 +189,7 @@ fn a_heavy_insert_is_not_done_at_once() {
 /// With writer threads there is room up to the ceiling; above it the task waits, and no thread of the caller.
 #[test]
 fn inserts_up_to_the_ceiling_are_done_at_once_with_writers() {
-    let tasks = over(builder(20).writers(1).ceiling(40));
+    let tasks = over(builder(20).writers(1).ceiling(40).clock(Arc::new(ManualClock::new())));
     let gate = Gate::closed();
     hold(&tasks, Operation::Insert, &gate);
     for n in 1..=4 {

@@ -93,9 +93,9 @@ fn over(builder: BufferBuilder<u64, Val>) -> Buf {
     builder.over(Arc::new(Batches::new())).unwrap()
 }
 
-/// One writer and a ceiling that is never met, unless a test says otherwise.
+/// One writer and a ceiling that is never met, unless a test says otherwise. Nobody loses patience, however late a thread.
 fn behind(target: u64) -> BufferBuilder<u64, Val> {
-    builder(target).writers(1).ceiling(u64::MAX)
+    builder(target).writers(1).ceiling(u64::MAX).clock(Arc::new(ManualClock::new()))
 }
 
 fn fill(buffer: &Buf, keys: std::ops::RangeInclusive<u64>) {
@@ -302,7 +302,7 @@ fn an_insert_above_the_ceiling_waits_for_a_write() {
 /// Unless set, the ceiling is an eighth above the target.
 #[test]
 fn the_ceiling_is_an_eighth_above_the_target_unless_set() {
-    let buffer = over(builder(800).writers(1));
+    let buffer = over(builder(800).writers(1).clock(Arc::new(ManualClock::new())));
     let gate = Gate::closed();
     thread::scope(|scope| {
         let open = gate.open_on_drop();

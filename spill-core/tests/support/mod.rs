@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use spill_core::conformance::{Faulty, Operation};
 use spill_core::{
-    Buffer, BufferBuilder, Error, ErrorKind, Key, ManualClock, MappingExt, MutableMapping, Result,
-    SpilledSize, Usage, Value,
+    Buffer, BufferBuilder, Clock, Error, ErrorKind, Key, ManualClock, MappingExt, MutableMapping, Result,
+    SpilledSize, SystemClock, Usage, Value,
 };
 
 /// A value that weighs what it says, and knows which one it is.
@@ -212,14 +212,12 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Gives way to other threads until `holds`; fails when it never does.
 #[track_caller]
-pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..20_000_000 {
-        if holds() {
-            return;
-        }
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let (clock, patience) = (SystemClock::new(), Duration::from_secs(60));
+    while !holds() {
+        assert!(clock.now() < patience, "never came true: {what}");
         std::thread::yield_now();
     }
-    panic!("never came true: {what}");
 }
 
 /// Keeps the panics that tests inject out of the output. Their messages begin with "injected".

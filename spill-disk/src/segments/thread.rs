@@ -92,7 +92,7 @@ mod tests {
         let (ends, ended) = mpsc::channel();
         let thread = StoreThread::default();
         thread.start("ends", move || ends.send(()).unwrap()).unwrap();
-        thread.join();
+        thread.join_within(6 * PATIENCE); // however busy the machine is
         ended.try_recv().unwrap();
     }
 }

@@ -140,7 +140,7 @@ impl World {
         let stored = model.keys().map(|key| segments.stored_size(key).unwrap().disk).sum::<u64>();
         assert_eq!(usage.spilled.disk, stored, "{what}");
         // a thread may be about to remove a file
-        let (clock, patience) = (SystemClock::new(), Duration::from_secs(10));
+        let (clock, patience) = (SystemClock::new(), Duration::from_secs(60));
         let is_right = || {
             let files = self.bytes();
             (segments.usage().physical, files) == (files, self.used())

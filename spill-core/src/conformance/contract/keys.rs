@@ -5,7 +5,7 @@ use std::thread;
 
 use super::Trial;
 use crate::conformance::model;
-use crate::{Key, SpilledSize, Value};
+use crate::{Clock, Key, SpilledSize, SystemClock, Value};
 
 /// `for_each_key` gives each key present when it was called, once, whatever `f` inserts and removes.
 pub fn for_each_key_is_a_snapshot<K: Key, V: Value>(trial: &Trial<'_, K, V>) {
@@ -174,11 +174,9 @@ pub fn usage_counts<K: Key, V: Value>(trial: &Trial<'_, K, V>) {
     let nothing = |when: &str| {
         counts(when);
         // what threads of the mapping had on their way when it was removed may be in RAM for a moment more
+        let clock = SystemClock::new();
         let mut usage = t.mapping().usage();
-        for _ in 0..1_000_000 {
-            if usage.fast == 0 && usage.spilled == SpilledSize::default() {
-                break;
-            }
+        while (usage.fast, usage.spilled) != (0, SpilledSize::default()) && clock.now() < t.time_limit() {
             std::thread::yield_now();
             usage = t.mapping().usage();
         }

@@ -35,12 +35,13 @@ impl<'a, K: Key, V: Value> Trial<'a, K, V> {
             samples,
             backend: std::any::type_name::<M>(),
             promise: "",
-            patience: Duration::from_secs(20),
+            patience: Duration::from_secs(60),
         }
     }
 
-    /// How long a call may take before it counts as a deadlock, in the one promise that provokes one;
-    /// 20 seconds unless said otherwise. A mapping that keeps its promises never waits for it.
+    /// How long a call may take before it counts as a deadlock, in the one promise that provokes one, and how long what
+    /// threads of the mapping have under way may take; 60 seconds unless said otherwise. A mapping that keeps its promises
+    /// never waits for it.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;

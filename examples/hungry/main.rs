@@ -28,7 +28,7 @@ use script::Step;
 /// Steps, one after the other: `insert=SIZE[@RATE]` puts values of 1 MiB into the mapping; `verify` reads all of
 /// them back and compares; `allocate=SIZE[@RATE]` takes memory beside the mapping; `fork=SIZE` takes it in a
 /// process of its own; `fragment=SIZE` takes small blocks and lets go of most; `free` lets go of it all; `task` starts a task as soon as the gate lets it; `await=EVENT` waits
-/// until that has happened since the last `await` (paused, resumed, spilled, unmanaged, or any name of the log);
+/// until that has happened since the last `await` (paused, resumed, spilled, unmanaged, task, or any name of the log);
 /// `hold=SECONDS`; `report` prints what is used. RATE is a size a second. At its end, and when it is asked to end, it
 /// retires: values
 /// are handed over by being counted.

@@ -4,13 +4,13 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
 use std::time::Duration;
 
 use bytes::Bytes;
 use overspill::presets::{self, Preset};
-use overspill::worker::{Allocator, Data, DataContext, EventKind, Gate, Retired, Settings, Worker};
+use overspill::worker::{Allocator, Data, DataContext, Gate, Retired, Settings, Worker};
 use overspill::{Error, ErrorKind, MutableMapping, Raw, Result};
 
 use crate::memory::{CHUNK, Pace, peak};
@@ -32,7 +32,9 @@ pub(crate) struct Program {
     inserted: u64,
     unmanaged: Vec<Vec<u8>>,
     children: Vec<Child>,
-    events: Receiver<EventKind>,
+    events: Receiver<&'static str>,
+    /// Tasks tell that they have started.
+    tell: Sender<&'static str>,
     stubborn: bool,
 }
 
@@ -45,7 +47,8 @@ pub(crate) fn say(text: &str) {
 
 impl Program {
     pub(crate) fn start(settings: Settings, stubborn: bool) -> Result<Self> {
-        let (told, events) = channel();
+        let (tell, events) = channel();
+        let told = tell.clone();
         let mut values: Option<Values> = None;
         let worker = Worker::builder(settings)
             .data(|context: &DataContext| {
@@ -59,7 +62,7 @@ impl Program {
             })?
             .on_event(move |kind, readings| {
                 say(&format!("{} at {} bytes", kind.name(), readings.process));
-                let _ = told.send(kind);
+                let _ = told.send(kind.name());
             })
             .retire_on_signals()
             .start()?;
@@ -72,7 +75,7 @@ impl Program {
             worker.settings().name,
         ));
         let (unmanaged, children) = (Vec::new(), Vec::new());
-        Ok(Program { worker, values, inserted: 0, unmanaged, children, events, stubborn })
+        Ok(Program { worker, values, inserted: 0, unmanaged, children, events, tell, stubborn })
     }
 
     /// Does one step; breaks off when the worker was asked to end.
@@ -127,8 +130,8 @@ impl Program {
                 self.unmanaged.clear();
             }
             Step::Task => {
-                let gate = self.worker.gate().clone();
-                scope.spawn(move || task(&gate));
+                let (gate, tell) = (self.worker.gate().clone(), self.tell.clone());
+                scope.spawn(move || task(&gate, &tell));
             }
             Step::Await(name) => return Ok(self.wait_for(name)),
             Step::Hold(time) => return Ok(self.wait(*time)),
@@ -157,7 +160,7 @@ impl Program {
     fn wait_for(&self, name: &str) -> ControlFlow<()> {
         loop {
             match self.events.recv_timeout(LOOK_EVERY) {
-                Ok(kind) if kind.name().starts_with(name) => return self.asked(),
+                Ok(event) if event.starts_with(name) => return self.asked(),
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return ControlFlow::Break(()),
             }
@@ -166,6 +169,15 @@ impl Program {
     }
 
     fn report(&self) {
+        // The last reading may be older than what was done since, and so may one that is under way.
+        let monitor = self.worker.monitor();
+        let fresh = monitor.status().samples + 2;
+        while monitor.status().samples < fresh {
+            monitor.sample_now();
+            if self.wait(LOOK_EVERY).is_break() {
+                break;
+            }
+        }
         let readings = self.worker.state().readings;
         let spilled = self.values.usage().spilled;
         say(&format!(
@@ -202,9 +214,13 @@ impl Program {
 }
 
 /// A task needs a permit to start, and keeps it while it runs.
-fn task(gate: &Gate) {
+fn task(gate: &Gate, tell: &Sender<&'static str>) {
     match gate.enter() {
-        Ok(_permit) => say("task started"),
+        Ok(_permit) => {
+            say("task started");
+            // Once the program ends nobody waits for it.
+            let _ = tell.send("task");
+        }
         Err(error) => say(&format!("no task: {error}")),
     }
 }

@@ -16,8 +16,9 @@ const RANGE: u32 = 20_000;
 /// How long to wait where no task is ready.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// After so many looks in vain a worker takes what it lost itself: no other worker is there to do it.
-const LOOKS: u32 = 40;
+/// After so many looks in vain a worker takes what it lost itself: no other worker is there to do it. One that is
+/// being started again would have come by then.
+const LOOKS: u32 = 600;
 
 /// Runs tasks until all are done, or until asked to end; the task that runs then is finished first.
 pub(crate) fn run(file: &Path) -> Result<()> {

@@ -56,6 +56,10 @@ impl Trial {
             .on_event(move |kind, _| _ = told.send(kind))
             .start()
             .unwrap();
+        // The first reading comes unasked. After it each `set` has exactly its own.
+        while worker.monitor().status().samples == 0 {
+            std::thread::yield_now();
+        }
         (worker, Trial { memory, events })
     }
 

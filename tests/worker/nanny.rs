@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::support::{MIB, OVERSPILL, Running, World, in_order, lives, number, resident, speaker, until};
+use crate::support::{
+    MIB, OVERSPILL, Running, World, in_order, lives, number, only, resident, speaker, until,
+};
 
 fn shell(world: &World, nanny: &[&str], script: &str) -> Running {
     let mut command = world.nanny(nanny);
@@ -125,7 +127,8 @@ fn deaths_are_told_to_the_hook_and_answered_after_longer_and_longer_waits() {
 #[test]
 fn the_whole_tree_counts_and_ends() {
     let world = World::new();
-    let script = ["fork=110MiB@40MiB", "fork=110MiB@40MiB", "hold=100"];
+    // Both together are above `terminate` seconds before one has all it wants.
+    let script = ["fork=150MiB@10MiB", "fork=150MiB@10MiB", "hold=100"];
     let mut running = hungry(&world, &["--once", "--memory-limit", "200MiB"], &script);
     let children = [(); 2].map(|()| number(&running.hear("started child"), "child") as u32);
     let (_, story) = running.end();
@@ -157,12 +160,14 @@ fn killing_the_nanny_leaves_nothing_behind() {
     running.end();
 }
 
-/// The names in `/dev/shm` that are ours or carry one of these numbers.
+/// The names in `/dev/shm` that are ours or carry one of these numbers, not as a part of another.
 fn shared_memory_of(pids: &[u32]) -> Vec<String> {
     let names = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    let of_them =
-        |name: &String| name.contains("overspill") || pids.iter().any(|pid| name.contains(&pid.to_string()));
+    let is_theirs = |number: &str| number.parse::<u32>().is_ok_and(|number| pids.contains(&number));
+    let of_them = |name: &String| {
+        name.contains("overspill") || name.split(|c: char| !c.is_ascii_digit()).any(is_theirs)
+    };
     names.filter(of_them).collect()
 }
 
@@ -176,7 +181,8 @@ fn killing_the_guard_ends_the_worker_which_is_started_again() {
     let guard = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
     crate::support::signal(guard, "KILL");
     let second = speaker(&running.hear(", 0 values"));
-    assert!(first != second && !lives(first));
+    assert_ne!(first, second);
+    until("the first ends", || !lives(first));
     running.signal("TERM");
     let (status, story) = running.end();
     assert!(status.success(), "{story}");
@@ -186,15 +192,17 @@ fn killing_the_guard_ends_the_worker_which_is_started_again() {
 #[test]
 fn a_worker_that_retires_hands_over_its_values_and_is_not_started_again() {
     let world = World::new();
-    let mut running =
-        hungry(&world, &["--memory-limit", "60MiB"], &["insert=50MiB", "hold=0.6", "report", "--stay"]);
-    running.hear("peak"); // by now the nanny listens to it
+    let mut running = hungry(&world, &["--memory-limit", "60MiB"], &["insert=50MiB", "--stay"]);
+    let pid = speaker(&running.hear("inserted"));
+    let trimmed = world.command(OVERSPILL).args(["trim", &pid.to_string()]).output().unwrap();
+    assert!(trimmed.status.success(), "{trimmed:?}");
+    running.hear("worker: trimmed: as asked"); // the nanny listens to it
     running.signal("TERM");
     let (status, story) = running.end();
     assert!(status.success() && !story.contains("restarting"), "{story}");
-    in_order(&story, &["handed over 50 values", "ended with exit code 0"]);
+    in_order(&only(&story, "hungry "), &["handed over 50 values", "done"]);
     in_order(
-        &story,
+        &only(&story, "worker: "),
         &["worker: retiring: no task starts", "worker: ended: no task runs", "ended with exit code 0"],
     );
     assert!(world.left().is_empty());

@@ -164,10 +164,11 @@ fn watch(shared: &Shared, stream: &UnixStream, serve: &Weak<dyn Serve>) {
     let (mut seen, mut sent) = (0, 0);
     loop {
         let Some(served) = serve.upgrade() else { return };
+        // asked first: a state that is made before the end lacks what the end says
+        let last = shared.open.lock().stopping;
         let mut state = served.state();
         state.activity.retain(|activity| activity.number >= sent);
         sent = state.activity.last().map_or(sent, |activity| activity.number + 1);
-        let last = shared.open.lock().stopping;
         let reply = Reply::State(Box::new(state));
         if write(stream, &reply).is_err() || last {
             return;
@@ -180,4 +181,66 @@ fn write(mut stream: &UnixStream, reply: &Reply) -> std::io::Result<()> {
     let mut text = serde_json::to_vec(reply)?;
     text.push(b'\n');
     stream.write_all(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Is stopped while it makes a state, which then is that of before.
+    struct Stopped {
+        is_over: Mutex<bool>,
+        asked: Sender<()>,
+        stopped: Sender<()>,
+        stops: Mutex<Receiver<()>>,
+    }
+
+    impl Serve for Stopped {
+        fn state(&self) -> WorkerState {
+            let over = *self.is_over.lock();
+            let state = WorkerState { uptime: f64::from(u8::from(over)), ..WorkerState::default() };
+            if !over {
+                self.asked.send(()).unwrap();
+                self.stops.lock().recv().unwrap();
+            }
+            state
+        }
+        fn trim(&self) -> Result<Trimmed> {
+            unreachable!()
+        }
+        fn retire(&self) {
+            unreachable!()
+        }
+        fn wait_for_event(&self, seen: u64, _: Duration) -> u64 {
+            seen
+        }
+        fn wait_no_more(&self) {
+            *self.is_over.lock() = true;
+            self.stopped.send(()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_last_state_that_a_watcher_is_sent_was_made_after_the_end() {
+        let ((asked, is_asked), (stopped, stops)) = (channel(), channel());
+        let served =
+            Arc::new(Stopped { is_over: Mutex::new(false), asked, stopped, stops: Mutex::new(stops) });
+        let server = Server::start(Arc::downgrade(&served) as Weak<dyn Serve>).unwrap();
+        let stream = UnixStream::connect_addr(&address(std::process::id()).unwrap()).unwrap();
+        serde_json::to_writer(&stream, &Request::Watch).unwrap();
+        (&stream).write_all(b"\n").unwrap();
+        is_asked.recv().unwrap();
+        drop(server);
+        let replies =
+            BufReader::new(stream).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap());
+        let uptimes: Vec<f64> = replies
+            .map(|reply| match reply {
+                Reply::State(state) => state.uptime,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(uptimes, [0.0, 1.0]);
+    }
 }

@@ -279,7 +279,7 @@ async def test_background_work_is_told_to_dask(client, scheduler, worker):
     """B10: what is read is booked to the task that needed it, what is written to the worker, with no call of ours."""
     futures = client.map(chunk, range(30), pure=False)
     await wait(futures)
-    await until(lambda: worker.data.slow)
+    await until(lambda: worker.data.fast.total_weight <= 10_000_000)
     sums = client.map(lambda array: array.sum(), futures)
     await wait(sums)
 

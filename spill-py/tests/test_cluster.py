@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 import dask
 import dask.array as da
@@ -19,6 +20,14 @@ QUIET = {"distributed.scheduler.active-memory-manager.start": False}
 
 def spilled(dask_worker):
     return tuple(dask_worker.data.spilled_total)
+
+
+def wait_until_spilled(client, more_than):
+    """Waits until a worker has more bytes on disk: a buffer spills on its own thread."""
+    end = time.monotonic() + 60
+    while not any(disk > more_than for _, disk in client.run(spilled).values()):
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.05)
 
 
 def test_data_is_an_instance_a_callable_or_a_tuple(tmp_path):
@@ -53,7 +62,7 @@ def test_a_job_larger_than_memory_gives_the_right_answer():
         x = da.random.default_rng(1).random((3000, 3000), chunks=500).persist()
         product = (x.T @ x).persist()
         expected = x.compute()
-        assert any(disk > 8 << 20 for _, disk in client.run(spilled).values())
+        wait_until_spilled(client, more_than=8 << 20)
         np.testing.assert_allclose(product.compute(), expected.T @ expected)
 
 
@@ -67,7 +76,7 @@ def test_a_shuffle_by_tasks_gives_the_right_answer():
     ) as cluster, Client(cluster) as client:
         shuffled = dd.from_pandas(frame, npartitions=12).shuffle("k").persist()
         counted = shuffled.groupby("k").s.count().compute().sort_index()
-        assert any(disk > 0 for _, disk in client.run(spilled).values())
+        wait_until_spilled(client, more_than=0)
         expected = frame.groupby("k").s.count()
         pd.testing.assert_series_equal(counted, expected, check_dtype=False, check_names=False)
 
@@ -79,13 +88,20 @@ def test_a_restarted_worker_is_empty_and_leaves_nothing(tmp_path):
     async def run():
         async with Scheduler(port=0, dashboard_address=":0") as scheduler, Nanny(
             scheduler.address, nthreads=1, data=data, local_directory=str(tmp_path), memory_limit="1 GiB"
-        ), Client(scheduler.address, asynchronous=True) as client:
+        ) as nanny, Client(scheduler.address, asynchronous=True) as client:
             futures = client.map(lambda n: bytes(10_000), range(10), pure=False)
             await client.gather(futures)
-            assert any(disk > 0 for _, disk in (await client.run(spilled)).values())
+
+            async def spilling():
+                while not any(disk > 0 for _, disk in (await client.run(spilled)).values()):
+                    await asyncio.sleep(0.05)
+
+            await asyncio.wait_for(spilling(), 60)
             await client.restart()
             sizes = await client.run(lambda dask_worker: len(dask_worker.data))
             assert list(sizes.values()) == [0]
+            # by default a worker that takes some seconds to end is killed
+            await nanny.close(timeout=60)
 
     asyncio.run(run())
     left = [name for _, folders, _ in os.walk(tmp_path) for name in folders if "overspill" in name]

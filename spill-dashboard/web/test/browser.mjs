@@ -1,11 +1,13 @@
 // Chromium, as a person would see the page.
 
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { chromium } from "playwright-core";
+
+import { remove } from "./programs.mjs";
 
 const SCREENSHOTS = fileURLToPath(new URL("../../../target/screenshots", import.meta.url));
 
@@ -30,7 +32,7 @@ export async function browser(t, options = {}) {
   });
   t.after(async () => {
     await context.close();
-    rmSync(profile, { recursive: true, force: true });
+    await remove(profile);
   });
   return context;
 }

@@ -2,7 +2,8 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -26,10 +27,16 @@ export async function until(what, ask) {
   }
 }
 
+/** Removes a directory that processes may still write in: what they add meanwhile goes with the next try. */
+export function remove(directory) {
+  // `rmSync` would try again to remove the directory only, not what is new in it
+  return rm(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+}
+
 /** A directory that goes with the test. */
 export function directory(t) {
   const made = mkdtempSync(join(tmpdir(), "overspill-test-"));
-  t.after(() => rmSync(made, { recursive: true, force: true }));
+  t.after(() => remove(made));
   return made;
 }
 

@@ -1,7 +1,7 @@
 //! S3 servers on 127.0.0.1: one in this process, and one of another make.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -109,33 +109,33 @@ impl Moto {
             run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", MOTO]));
             std::fs::write(folder.join("installed"), MOTO).unwrap();
         }
-        let port = {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().port()
-        };
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let out = log.reopen().unwrap();
         let mut server = Command::new(folder.join("bin/moto_server"));
-        server.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        let process = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let moto = Moto { process, endpoint: format!("http://127.0.0.1:{port}") };
+        server.args(["-H", "127.0.0.1", "-p", "0"]);
+        let process = server.stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
+        let mut moto = Moto { process, endpoint: String::new() };
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(moto.ready(port));
+        runtime.block_on(moto.ready(log.path()));
         moto
     }
 
-    /// Waits until it listens, then makes the bucket.
+    /// Waits until it listens, at a free port that it tells in its log, then makes the bucket.
     #[expect(clippy::disallowed_methods, reason = "a generous limit for a process to start")]
-    async fn ready(&self, port: u16) {
+    async fn ready(&mut self, log: &Path) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let start = Instant::now();
-        let mut socket = loop {
-            match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
-                Ok(socket) => break socket,
-                Err(error) if start.elapsed() > Duration::from_secs(120) => {
-                    panic!("moto did not start: {error}")
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        let port = loop {
+            let said = std::fs::read_to_string(log).unwrap();
+            if let Some(port) = port(&said) {
+                break port;
             }
+            let runs = self.process.try_wait().unwrap().is_none();
+            assert!(runs && start.elapsed() < Duration::from_secs(120), "moto did not start: {said}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         };
+        self.endpoint = format!("http://127.0.0.1:{port}");
+        let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let request = format!(
             "PUT /{BUCKET} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: AWS4-HMAC-SHA256 \
              Credential={KEY}/20260101/us-east-1/s3/aws4_request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -145,6 +145,13 @@ impl Moto {
         socket.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
+}
+
+/// The port that the server's log tells, once it is written to its end.
+fn port(log: &str) -> Option<u16> {
+    let (_, rest) = log.split_once("http://127.0.0.1:")?;
+    let (port, _) = rest.split_once(|c: char| !c.is_ascii_digit())?;
+    port.parse().ok()
 }
 
 fn run(command: &mut Command) {

@@ -149,10 +149,25 @@ impl<K: KeyCodec> Files<K> {
         ErrorKind::Corrupt { location: path.display().to_string(), expected, found }.into()
     }
 
+    /// The number of the next value. What is not reached by counting, but by a file that somebody else named, is not given
+    /// out: the next store would take such a name for a foreign one, and the value would be lost.
+    fn generation(&self) -> Result<u64> {
+        let next = |number: u64| number.checked_add(1).filter(|_| number < name::UNREACHED);
+        self.next.fetch_update(Relaxed, Relaxed, next).map_err(|number| {
+            self.failures.fetch_add(1, Relaxed);
+            let expected = format!(
+                "a directory whose files have numbers below {}: remove that of number {}, which no store made",
+                name::UNREACHED - 1,
+                number - 1
+            );
+            Error::config("directory", self.directory.display(), expected)
+        })
+    }
+
     /// Writes a value into a file of its own, under a name that no other value ever had.
     fn write(&self, hold: &Hold<'_, K>, bytes: &[u8], frames: Frames, shape: Shape) -> Result<Located> {
         let start = self.clock.now();
-        let generation = self.next.fetch_add(1, Relaxed);
+        let generation = self.generation()?;
         let (part, path) = (self.directory.join(name::of_part(generation)), self.path(bytes, generation));
         let (weight, owner) = (frames.weight(), header::owner(generation));
         let record = Payload::of(frames, shape, owner.tag);

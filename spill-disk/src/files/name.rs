@@ -23,7 +23,7 @@ pub(super) const LOCK: &str = "lock.spill";
 const LONGEST_QUOTED: usize = 112;
 
 /// More than generations can ever be.
-const UNREACHED: u64 = 1 << 63;
+pub(super) const UNREACHED: u64 = 1 << 63;
 
 /// The name of the file of a key's value.
 pub(crate) fn of_value(key: &[u8], generation: u64) -> String {

@@ -107,7 +107,7 @@ impl<'a> Records<'a> {
             return Ok(None);
         };
         // The last byte first: a length that is wrong mostly leads behind the end of the file.
-        if length > WINDOW as u64 && self.file.read_at(&mut [0], at + length - 1)? == 0 {
+        if length > WINDOW as u64 && fill_at(self.file, &mut [0], at + length - 1)? == 0 {
             return Ok(None);
         }
         let mut sum = Sum::new();

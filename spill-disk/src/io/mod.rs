@@ -4,6 +4,8 @@
 //! the place of a disk. What a system call leaves open (short writes, interruption, the limit on the number of
 //! buffers) is handled once, in [`write_all_vectored_at`] and [`read_exact_at`], above the trait.
 
+#[cfg(target_os = "linux")]
+mod clear;
 mod faulty;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod mapping;
@@ -12,7 +14,7 @@ mod memory;
 mod page_cache;
 mod real;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::path::Path;
 
@@ -88,6 +90,27 @@ pub trait Io: Send + Sync + 'static {
     /// # Errors
     /// What the system says; part of it may be gone.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes all that a directory holds but the file of this name. What is gone already is well. Provided as a list and a
+    /// removal of each entry by its path; [`RealIo`] on Linux does it by handles, whatever becomes of the path meanwhile.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such directory; what the system says. Part of it may be gone.
+    fn clear(&self, directory: &Path, but: &OsStr) -> io::Result<()> {
+        for entry in self.list(directory)? {
+            let path = directory.join(&entry.name);
+            let removed = match entry.is_dir {
+                true => self.remove_dir_all(&path),
+                false if entry.name == but => Ok(()),
+                false => self.remove_file(&path),
+            };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 
     /// Takes the lock of an existing file without waiting. `None` when somebody else holds it, or when `path`
     /// no longer names the file that was locked: then its holder has just removed it.

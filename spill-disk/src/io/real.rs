@@ -1,5 +1,7 @@
 //! The operating system's own files.
 
+#[cfg(target_os = "linux")]
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
@@ -39,11 +41,12 @@ impl Io for RealIo {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        let mut options = options();
-        // a file of ours, so we may ask that reading it does not note the time: that is some percent of a small read
+        let file = options().create_new(true).mode(0o600).open(path)?;
+        // That reading it does not note the time is some percent of a small read. Only its owner may ask for it, which
+        // we are not where a file system gives new files to somebody else.
         #[cfg(target_os = "linux")]
-        options.custom_flags((OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOATIME).bits().cast_signed());
-        Ok(Box::new(RealFile(options.create_new(true).mode(0o600).open(path)?)))
+        let _ = rustix::fs::fcntl_setfl(&file, OFlags::NOATIME);
+        Ok(Box::new(RealFile(file)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
@@ -77,6 +80,11 @@ impl Io for RealIo {
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::remove_dir_all(path)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn clear(&self, directory: &Path, but: &OsStr) -> io::Result<()> {
+        super::clear::clear(directory, but)
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {

@@ -7,7 +7,7 @@ use parking_lot::MutexGuard;
 use spill_core::{Error, ErrorKind, Frames, Key, Result};
 
 use super::closed;
-use super::file::{Level, Reservation};
+use super::file::{Level, Origin, Reservation};
 use super::files::QUOTA;
 use super::format::{Payload, Shape};
 use super::index::Locator;
@@ -223,8 +223,8 @@ impl<K: Key> Store<K> {
                 places.push(place);
             }
             while let Some(rest) = these.get(went.len()..).filter(|rest| !rest.is_empty()) {
-                let run =
-                    self.reserve(level, rest.iter().map(|staged: &&Staged| staged.payload.shape.length()))?;
+                let lengths = rest.iter().map(|staged: &&Staged| staged.payload.shape.length());
+                let run = self.reserve(Origin::Accepted, level, lengths)?;
                 let rest = &rest[..run.records];
                 self.written_or_sealed(&run, || {
                     writer::write_records(&run.file, run.offset, rest, packed, &mut went)
@@ -244,7 +244,8 @@ impl<K: Key> Store<K> {
     fn write_range(&self, record: &Staged) -> Result<(Run, Written)> {
         let start = self.clock.now();
         let length = record.payload.shape.length();
-        let reserved = self.reserve(record.level, std::iter::once(length)).map_err(|failed| failed.error)?;
+        let reserved = self.reserve(Origin::Accepted, record.level, std::iter::once(length));
+        let reserved = reserved.map_err(|failed| failed.error)?;
         let outcome = self.written_or_sealed(&reserved, || {
             writer::write_record(&reserved.file, reserved.offset, &record.payload)
         });
@@ -281,10 +282,11 @@ impl<K: Key> Store<K> {
 
     pub(super) fn reserve(
         &self,
+        origin: Origin,
         level: Level,
         lengths: impl Iterator<Item = u64> + Clone,
     ) -> std::result::Result<Reservation, Failed> {
-        let reserved = self.files.reserve(level, lengths, |reservation| {
+        let reserved = self.files.reserve(origin, level, lengths, |reservation| {
             self.state.lock().segments.reserved(reservation);
         });
         reserved.map_err(|error| {

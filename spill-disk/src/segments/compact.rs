@@ -16,7 +16,7 @@ use parking_lot::MutexGuard;
 use spill_core::{Error, Key, Result};
 
 use super::closed;
-use super::file::SegmentFile;
+use super::file::{Origin, SegmentFile};
 use super::format::{Header, UNIT, checksum, reseal};
 use super::index::Locator;
 use super::state::{State, Written};
@@ -60,7 +60,7 @@ impl<K: Key> Store<K> {
     /// Brings the files back below the bound, by waiting for compaction or by doing it. Where that fails, they
     /// stay above it: what was accepted stays accepted.
     pub(super) fn keep_bound(&self, state: &mut MutexGuard<'_, State<K>>) {
-        while self.files.physical() + state.compaction.planned > state.most() && !state.closed {
+        while self.files.movable() + state.compaction.planned > state.most() && !state.closed {
             if self.unlocked(state, || self.files.give_back(true)) {
                 continue;
             }
@@ -121,9 +121,24 @@ impl<K: Key> Store<K> {
             state.compaction.in_vain = true;
             return Ok(false);
         };
-        let most =
-            |state: &State<K>| if urgent { self.files.quota() } else { state.most().min(self.files.quota()) };
-        while self.files.physical().saturating_add(victim.live) > most(state) {
+        let outcome = self.compact_victim(state, &victim, urgent);
+        // its file may go with it, which takes long
+        self.unlocked(state, || drop(victim));
+        outcome
+    }
+
+    fn compact_victim(
+        &self,
+        state: &mut MutexGuard<'_, State<K>>,
+        victim: &Victim,
+        urgent: bool,
+    ) -> Result<bool> {
+        let has_room = |state: &State<K>| {
+            let is_within = |bytes: u64, most: u64| bytes.saturating_add(victim.live) <= most;
+            is_within(self.files.physical(), self.files.quota())
+                && (urgent || is_within(self.files.movable(), state.most()))
+        };
+        while !has_room(state) {
             if !self.unlocked(state, || self.files.give_back(true)) {
                 state.compaction.in_vain = true;
                 return Ok(false);
@@ -135,7 +150,7 @@ impl<K: Key> Store<K> {
         state.compaction.running = true;
         state.compaction.planned = victim.live;
         let outcome = self.unlocked(state, || {
-            failure::caught("compacting a segment", || self.evacuate_somewhere(&victim))
+            failure::caught("compacting a segment", || self.evacuate_somewhere(victim))
                 .unwrap_or_else(|panicked| Err(Failure::Write(panicked)))
         });
         state.compaction.running = false;
@@ -157,14 +172,13 @@ impl<K: Key> Store<K> {
                 Err(error)
             }
         };
+        self.compaction_ended.notify_all();
         if let Err(error) = &outcome
             && !state.closed
         {
-            tracing::warn!(%error, file = %victim.file.path.display(), "a segment could not be compacted");
+            let file = victim.file.path.display();
+            self.unlocked(state, || tracing::warn!(%error, %file, "a segment could not be compacted"));
         }
-        drop(victim);
-        self.compaction_ended.notify_all();
-        self.unlocked(state, || {});
         outcome
     }
 
@@ -288,7 +302,8 @@ impl<K: Key> Store<K> {
         while done < records.len() {
             let lengths = records[done..].iter().map(|record| record.length);
             let level = self.state.lock().level_for_moved(victim.level);
-            let run = self.reserve(level, lengths).map_err(|failed| Failure::Write(failed.error))?;
+            let run = self.reserve(Origin::Moved, level, lengths);
+            let run = run.map_err(|failed| Failure::Write(failed.error))?;
             let some = &records[done..done + run.records];
             let block = &mut window[written as usize..(written + run.bytes) as usize];
             let outcome = self.written_or_sealed(&run, || {

@@ -7,6 +7,7 @@ use spill_core::Key;
 
 use super::store::Store;
 use super::thread::StoreThread;
+use crate::failure;
 
 /// At most one thread, started when there is first something to compact, and waited for when the store is closed.
 pub(super) struct Compactor {
@@ -30,7 +31,13 @@ impl Compactor {
             return;
         }
         let store = Arc::clone(store);
-        if let Err(error) = self.thread.start("overspill-compact", move || store.compact_until_closed()) {
+        let compact = move || {
+            // what a compaction itself meets is caught there; this is what is around it
+            if let Err(error) = failure::caught("compacting", || store.compact_until_closed()) {
+                tracing::error!(%error, "the thread that compacts has ended: calls that need room will do it");
+            }
+        };
+        if let Err(error) = self.thread.start("overspill-compact", compact) {
             tracing::warn!(%error, "no thread to compact with: calls that need room will do it");
         }
     }

@@ -46,6 +46,15 @@ impl Level {
     }
 }
 
+/// Where records that are to be written come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// From a caller, or the stage.
+    Accepted,
+    /// Out of another segment.
+    Moved,
+}
+
 /// A range of a file that belongs to one writer until it has said how writing it went.
 pub(super) struct Reservation {
     pub(super) file: Arc<SegmentFile>,

@@ -163,6 +163,7 @@ impl<K: Key> MutableMapping<K, Frames> for Store<K> {
                 Some(Found::Stored(file, locator)) => {
                     drop(state);
                     let frames = self.read(&file, &locator, tag)?;
+                    drop(file); // without the lock: it may go with it
                     state = self.open_state()?;
                     // Written again, or written out of the stage, meanwhile: a segment's number and an offset
                     // in it are never used twice, so what is unchanged is the same value.

@@ -92,16 +92,25 @@ impl Volumes {
         if self.workspaces.len() == 1 {
             return vec![0];
         }
-        let free: Vec<f64> =
-            self.workspaces.iter().map(|workspace| free(workspace).unwrap_or(0) as f64).collect();
         let now = self.clock.now();
+        let mut usable: Vec<usize> = {
+            let health = self.health.lock();
+            (0..health.len()).filter(|at| health[*at].is_in_use(now)).collect()
+        };
+        let none_is = usable.is_empty();
+        if none_is {
+            usable.extend(0..self.workspaces.len());
+        }
+        // Not of one that is out of use: asking may hang as well.
+        let mut free = vec![0.0; self.workspaces.len()];
+        for at in &usable {
+            free[*at] = self::free(&self.workspaces[*at]).unwrap_or(0) as f64;
+        }
         let mut health = self.health.lock();
-        let mut usable: Vec<usize> = (0..health.len()).filter(|at| health[*at].is_in_use(now)).collect();
-        if usable.is_empty() {
-            let mut all: Vec<usize> = (0..health.len()).collect();
-            all.sort_by(|a, b| free[*b].total_cmp(&free[*a]));
-            health[all[0]].credit -= 1.0;
-            return all;
+        if none_is {
+            usable.sort_by(|a, b| free[*b].total_cmp(&free[*a]));
+            health[usable[0]].credit -= 1.0;
+            return usable;
         }
         let sum: f64 = usable.iter().map(|at| free[*at]).sum();
         for at in &usable {
@@ -135,12 +144,16 @@ impl Volumes {
         if !self.any_out.load(Relaxed) {
             return;
         }
-        let mut health = self.health.lock();
-        if health[volume].out.take().is_some() {
+        let was_out = {
+            let mut health = self.health.lock();
+            let was_out = health[volume].out.take().is_some();
+            self.any_out.store(health.iter().any(|health| health.out.is_some()), Relaxed);
+            was_out
+        };
+        if was_out {
             let directory = self.workspaces[volume].path();
             tracing::info!(directory = %directory.display(), "a directory for spilled data works again");
         }
-        self.any_out.store(health.iter().any(|health| health.out.is_some()), Relaxed);
     }
 
     /// Something failed there: it is out of use for a while. Returns what that is to the caller, `used` bytes being
@@ -156,20 +169,22 @@ impl Volumes {
         let workspace = &self.workspaces[volume];
         let error = failure::failed(&**workspace.io(), workspace.path(), used, operation, path, source);
         let now = self.clock.now();
-        let mut health = self.health.lock();
-        let health = &mut health[volume];
-        let rest = match health.out {
-            None => FIRST_REST,
-            // Of several that fail at the same time one counts.
-            Some(Out { until, rest }) if now < until => rest,
-            Some(Out { rest, .. }) => (rest * 2).min(LONGEST_REST),
+        let was_in = {
+            let health = &mut self.health.lock()[volume];
+            let rest = match health.out {
+                None => FIRST_REST,
+                // Of several that fail at the same time one counts.
+                Some(Out { until, rest }) if now < until => rest,
+                Some(Out { rest, .. }) => (rest * 2).min(LONGEST_REST),
+            };
+            let before = health.out.replace(Out { until: now.saturating_add(rest), rest });
+            self.any_out.store(true, Relaxed);
+            before.is_none()
         };
-        if health.out.is_none() && self.workspaces.len() > 1 {
+        if was_in && self.workspaces.len() > 1 {
             let directory = workspace.path();
             tracing::warn!(%error, directory = %directory.display(), "a directory for spilled data is out of use");
         }
-        health.out = Some(Out { until: now.saturating_add(rest), rest });
-        self.any_out.store(true, Relaxed);
         error
     }
 

@@ -8,6 +8,7 @@
 //! crash at any step leaves a directory that the next purge removes: one that is empty, without a lock file, is
 //! removed as such, and its maker, if it lives, notices just so.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
@@ -16,9 +17,14 @@ use crate::io::{Io, Lock};
 /// The lock file's name. Only directories that hold it are ever removed by a purge.
 pub(crate) const NAME: &str = "overspill.lock";
 
-/// Creates the directory and locks it. `None` when its name is taken, or a purger took it for dead: then
+/// Creates the directory, with a lock or without. `None` when its name is taken, or a purger took it for dead: then
 /// another name must be tried.
-pub(super) fn create(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+pub(super) fn made(io: &dyn Io, directory: &Path, locked: bool) -> io::Result<Option<Box<dyn Lock>>> {
+    if locked { create(io, directory) } else { unlocked(io, directory) }
+}
+
+/// Creates the directory and locks it. `None` as [`made`].
+fn create(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> {
     match io.create_dir(directory) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
@@ -47,13 +53,16 @@ pub(crate) const UNLOCKED: &str = "overspill.unlocked";
 struct Unlocked;
 impl Lock for Unlocked {}
 
-/// Creates the directory without a lock. `None` when its name is taken, or a purger took it meanwhile.
-pub(super) fn unlocked(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-    match io.create_dir(directory).and_then(|()| io.create(&directory.join(UNLOCKED))) {
+/// Creates the directory without a lock. `None` as [`made`].
+fn unlocked(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+    match io.create_dir(directory) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    match io.create(&directory.join(UNLOCKED)) {
         Ok(_) => Ok(Some(Box::new(Unlocked))),
-        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
-            Ok(None)
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
             // Only an empty one goes: it is ours, or nobody's.
             let _ = io.remove_dir(directory);
@@ -65,20 +74,10 @@ pub(super) fn unlocked(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<d
 /// Removes the directory of a workspace whose lock is held: the lock file last, so that a removal cut short
 /// leaves a directory that the next purge finds.
 pub(super) fn remove(io: &dyn Io, directory: &Path) -> io::Result<()> {
-    let entries = match io.list(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let path = directory.join(&entry.name);
-        if entry.is_dir {
-            io.remove_dir_all(&path)?;
-        } else if entry.name != NAME {
-            io.remove_file(&path)?;
-        }
+    match io.clear(directory, OsStr::new(NAME)).and_then(|()| io.remove_dir_all(directory)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
-    io.remove_dir_all(directory)
 }
 
 #[cfg(test)]

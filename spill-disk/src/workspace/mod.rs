@@ -46,6 +46,8 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 pub struct Workspace {
     io: Arc<dyn Io>,
     path: PathBuf,
+    /// Whether it carries a lock file.
+    locked: bool,
     lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
@@ -108,11 +110,11 @@ impl Workspace {
             // is taken is passed by.
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
             let path = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
-            let made = if config.locked { lock::create(&*io, &path) } else { lock::unlocked(&*io, &path) };
-            if let Some(lock) = made.map_err(|source| {
+            let made = lock::made(&*io, &path, config.locked).map_err(|source| {
                 Error::io("make a workspace (it needs a writable directory) at", &path, source)
-            })? {
-                return Ok(Workspace { io, path, lock: Mutex::new(Some(lock)) });
+            })?;
+            if let Some(lock) = made {
+                return Ok(Workspace { io, path, locked: config.locked, lock: Mutex::new(Some(lock)) });
             }
         }
     }
@@ -150,7 +152,7 @@ impl Workspace {
     pub(crate) fn restore(&self) -> std::io::Result<()> {
         let mut lock = self.lock.lock();
         if lock.is_some()
-            && let Some(again) = lock::create(&*self.io, &self.path)?
+            && let Some(again) = lock::made(&*self.io, &self.path, self.locked)?
         {
             *lock = Some(again);
         }

@@ -8,7 +8,7 @@ use spill_core::{ManualClock, MutableMapping};
 use spill_disk::io::{Fault, FaultyIo, Io, MemoryIo, Operation, Rule};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
-use crate::common::{PARENT, assert_same, segment_files, value};
+use crate::common::{PARENT, Random, assert_same, segment_files, value};
 
 const LEN: usize = 4000;
 const SEGMENT: u64 = 32 << 10;
@@ -121,6 +121,32 @@ fn when_all_directories_fail_the_error_names_one_and_nothing_is_lost() {
     two.io.iter().for_each(FaultyIo::heal);
     two.insert(100..300);
     two.check(0..300);
+}
+
+/// Also where both segments that are written to, for new values and for those that overwrite old ones, lie in it.
+#[test]
+fn a_directory_that_fails_between_two_levels_is_passed_by() {
+    const KEYS: u64 = 400;
+    for first in 1..30 {
+        let two = Two::new([64 << 20, 64 << 20]);
+        let mut random = Random(7);
+        let mut churn = |times: u64| {
+            (0..times).for_each(|_| {
+                let key = if random.below(4) == 0 { random.below(KEYS) } else { random.skewed(KEYS) };
+                two.segments.insert(key, value(key, LEN)).unwrap();
+            });
+        };
+        two.insert(0..KEYS);
+        churn(10 * KEYS);
+        for io in [0, 1] {
+            two.io[io].inject(Rule::from(first, Fault::Errno(5)).on(Operation::Write));
+            churn(KEYS);
+            two.io[io].heal();
+            two.clock.advance(Duration::from_secs(61));
+            churn(KEYS);
+        }
+        two.check(0..KEYS);
+    }
 }
 
 /// A directory removed by somebody, on a real file system: what was in it is still read, and it is made again.

@@ -9,7 +9,7 @@ use spill_core::{Error, ErrorKind, Frames, MutableMapping, SpilledSize, Usage};
 use spill_disk::io::{Fault, FaultyIo, Operation, Rule};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
-use crate::common::{assert_same, config, files, memory, unstaged, value};
+use crate::common::{Random, assert_same, config, files, memory, segment_files, unstaged, value};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -290,6 +290,50 @@ fn a_file_that_cannot_be_removed_does_not_stop_the_store() {
     assert_eq!(segments.usage().physical, 20 * 936);
     segments.insert(1, value(1, 900)).unwrap();
     assert_same(&segments.get(&1).unwrap().unwrap(), &value(1, 900));
+}
+
+/// A device that works again takes them, and its room comes back.
+#[test]
+fn files_that_could_not_be_removed_are_removed_later() {
+    let io = faulty();
+    let segments = unstaged(io.clone(), 1_000);
+    io.inject(Rule::from(1, Fault::Errno(EIO)).on(Operation::RemoveFile));
+    (0..20).for_each(|key| segments.insert(key, value(key, 900)).unwrap());
+    segments.clear().unwrap();
+    io.heal();
+    for key in 0..4 {
+        segments.insert(key, value(key, 900)).unwrap();
+    }
+    segments.clear().unwrap();
+    assert!(segments.usage().physical <= 4 * 936, "{}", segments.usage().physical);
+    assert_eq!(
+        segments.usage().physical,
+        segment_files(&io).iter().map(|(_, file)| file.len() as u64).sum::<u64>()
+    );
+}
+
+/// They are in no segment: to compact for their room would be in vain, again and again.
+#[test]
+fn files_that_cannot_be_removed_are_not_compacted_for() {
+    let moved = |fails: bool| {
+        let io = faulty();
+        let config = config(io.clone()).segment_bytes(16 << 10).stage_bytes(4 << 10).compactor(false);
+        let segments: Segments<u64> = Segments::open(config).unwrap();
+        if fails {
+            io.inject(Rule::from(1, Fault::Errno(EIO)).on(Operation::RemoveFile));
+        }
+        let mut random = Random(1);
+        for n in 0..20_000 {
+            segments.insert(random.below(1000), value(n, 200)).unwrap();
+            if n % 5_000 == 4_999 {
+                segments.clear().unwrap();
+            }
+        }
+        (segments.stats().moved.bytes, segments.usage().physical)
+    };
+    let ((without, least), (with, most)) = (moved(false), moved(true));
+    assert!(most > 5 * least, "some were left: {most} bytes, else {least}");
+    assert!(with <= without + without / 4, "{with} bytes moved instead of {without}");
 }
 
 #[test]

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use spill_core::conformance::contract;
 use spill_core::{ErrorKind, Frames, MappingExt, MutableMapping, SpilledSize, conformance_tests};
-use spill_disk::io::MemoryIo;
+use spill_disk::io::{Io, MemoryIo};
 use spill_disk::{Files, FilesConfig, Workspace};
 
-use crate::common::{DIRECTORY, PARENT, assert_same, files, frames, memory, names, try_files, value};
+use crate::common::{DIRECTORY, PARENT, assert_same, files, frames, memory, names, plant, try_files, value};
 
 conformance_tests!(numbers, || files::<u64>(memory()));
 conformance_tests!(names_as_keys, || files::<String>(memory()));
@@ -236,4 +236,23 @@ proptest! {
         }
         check(&store, &model, &io)?;
     }
+}
+
+/// A name that nobody reaches by counting: the next ones would be taken for foreign. Nothing is accepted that the next
+/// store would not find.
+#[test]
+fn a_number_that_somebody_planted_loses_nothing() {
+    let io = memory();
+    let path = Path::new(DIRECTORY).join(format!("key.x.{}.spill", (1_u64 << 63) - 2));
+    io.create_dir(Path::new(DIRECTORY)).unwrap();
+    plant(&io, &path, b"");
+    let store: Files<u64> = files(io.clone());
+    store.insert(1, value(1, 100)).unwrap();
+    let error = store.insert(2, value(2, 100)).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Config { key, .. } if *key == "directory"), "{error}");
+    assert!(error.to_string().contains("9223372036854775807"), "{error}");
+    drop(store);
+    let store: Files<u64> = files(io.clone());
+    assert_same(&store.get(&1).unwrap().unwrap(), &value(1, 100));
+    assert_eq!(store.len(), 1);
 }

@@ -10,7 +10,7 @@ use spill_core::{
 use spill_disk::io::{Io, MemoryIo};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
-use crate::common::{PARENT, assert_same, config, memory, segment_files, value};
+use crate::common::{PARENT, Random, assert_same, config, memory, segment_files, value};
 
 const LEN: usize = 4000;
 const SEGMENT: u64 = 64 << 10;
@@ -116,6 +116,24 @@ fn a_quota_is_worked_in_by_compaction() {
     assert!(most <= 1 << 20, "{most}");
     assert!(segments.stats().moved.count > 0);
     check(&segments, (1..accepted).step_by(2).chain(1000..1000 + accepted / 2 - 20));
+}
+
+/// What overwrites an old value goes where moved ones do, and yet leaves the room to those: within the quota there is
+/// always a way on.
+#[test]
+fn what_is_overwritten_leaves_room_for_compaction() {
+    for (keys, seed) in [(200, 1), (190, 2), (180, 3)] {
+        let io = memory();
+        let segments = store(&io, |config| config.quota_bytes(16 * SEGMENT));
+        let mut random = Random(seed);
+        (0..keys).for_each(|key| segments.insert(key, value(key, LEN)).unwrap());
+        for n in 0..20_000 {
+            let key = if n % 3 == 0 { random.below(keys) } else { random.skewed(keys) };
+            segments.insert(key, value(key, LEN)).unwrap();
+        }
+        assert!(segments.usage().physical <= 16 * SEGMENT);
+        check(&segments, 0..keys);
+    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Several threads at once.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 
 use bytes::Bytes;
 use spill_core::{Frames, MutableMapping};
-use spill_disk::io::{FaultyIo, MemoryIo, Operation, RealIo};
+use spill_disk::io::{Fault, FaultyIo, Io, MemoryIo, Operation, RealIo, Rule};
 use spill_disk::{Segments, SegmentsConfig, Workspace};
 
 use crate::common::{PARENT, assert_same, config, gate, memory, unstaged, value};
@@ -295,4 +296,19 @@ fn a_file_removed_while_the_store_closes_is_booked_once() {
         assert!(removing.join().unwrap());
     });
     assert_eq!(segments.usage(), spill_core::Usage::default());
+}
+
+/// One that another thread removes while the workspace is removed is gone either way.
+#[test]
+fn closing_is_not_disturbed_by_a_file_that_is_being_removed() {
+    let memory = memory();
+    let io = FaultyIo::new(Arc::new(memory.clone()));
+    let segments = unstaged(io.clone(), 1_000);
+    (0..3).for_each(|key| segments.insert(key, value(key, 900)).unwrap());
+    let removes = memory.clone();
+    let first = Fault::Delay(Arc::new(move |call| removes.remove_file(call.path).unwrap()));
+    io.inject(Rule::nth(1, first).on(Operation::RemoveFile));
+    segments.close().unwrap();
+    assert_eq!(segments.usage(), spill_core::Usage::default());
+    assert!(memory.list(Path::new(PARENT)).unwrap().is_empty());
 }

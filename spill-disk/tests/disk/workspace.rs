@@ -5,10 +5,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use spill_core::{Clock, MutableMapping, SystemClock};
-use spill_disk::io::{Io, RealIo};
+use spill_disk::io::{Fault, FaultyIo, Io, MemoryIo, Operation, RealIo, Rule};
 use spill_disk::{Segments, SegmentsConfig, Workspace, WorkspaceConfig, purge};
 
 use crate::common::value;
@@ -199,6 +200,40 @@ fn without_locking_nobody_purges() {
     let path = ours.path().to_owned();
     drop(ours);
     assert!(!path.exists());
+}
+
+/// A parent that is gone is an error, and no name to pass by; and what is made again is made as it was.
+#[test]
+fn without_locking_a_directory_that_is_gone_is_an_error_and_one_that_is_made_again_has_no_lock() {
+    let memory = Arc::new(MemoryIo::new());
+    let io = Arc::new(FaultyIo::new(memory.clone()));
+    let open = || WorkspaceConfig::new(Some(Path::new("/work"))).io(io.clone()).locked(false).open();
+    io.inject(Rule::from(2, Fault::Fail(std::io::ErrorKind::NotFound)).on(Operation::CreateDir));
+    assert!(open().err().unwrap().to_string().contains("/work/overspill-"));
+    io.heal();
+
+    let workspace = open().unwrap();
+    let path = workspace.path().to_owned();
+    let segments: Segments<u64> = Segments::open(SegmentsConfig::new(workspace).stage_bytes(0)).unwrap();
+    memory.remove_dir_all(&path).unwrap();
+    // where locks cannot be had
+    io.inject(Rule::from(1, Fault::Errno(95)).on(Operation::Lock));
+    segments.insert(1, value(1, 1000)).unwrap();
+    assert!(memory.open(&path.join("overspill.lock")).is_err());
+    segments.close().unwrap();
+    assert!(memory.list(Path::new("/work")).unwrap().is_empty());
+}
+
+/// On a file system without locks nothing is purged, and nothing is left behind by trying.
+#[test]
+fn a_purge_without_locks_leaves_no_file() {
+    let memory = Arc::new(MemoryIo::new());
+    memory.create_dir(Path::new("/work")).unwrap();
+    let io = FaultyIo::new(memory.clone());
+    // it is looked for before it is made
+    io.inject(Rule::from(2, Fault::Errno(95)).on(Operation::Lock));
+    assert!(purge(&io, Path::new("/work")).unwrap().busy);
+    assert!(memory.list(Path::new("/work")).unwrap().is_empty());
 }
 
 #[test]

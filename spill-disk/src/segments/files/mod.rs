@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 use spill_core::{Error, Result};
 
-use self::making::Makers;
+use self::making::{Maker, Makers};
 use crate::segments::cache::PageCache;
 use crate::segments::file::{Level, Reservation, SegmentFile};
 use crate::segments::volumes::Volumes;
@@ -41,6 +41,8 @@ pub(in crate::segments) struct Files {
     inner: Mutex<Inner>,
     makers: Makers,
     physical: AtomicU64,
+    /// Of these, bytes of files that are done with and could not be removed.
+    stuck: AtomicU64,
     /// The workspaces are gone, and all files with them.
     removed: AtomicBool,
     cached: PageCache,
@@ -55,8 +57,12 @@ struct Inner {
     idle: Vec<Arc<SegmentFile>>,
     /// Files that were used again and are longer than their segments.
     loose: Vec<(Arc<SegmentFile>, u64)>,
+    /// Files that are done with and could not be removed. That is tried again.
+    stuck: Vec<Arc<SegmentFile>>,
     /// Room on the device that is set aside for compaction.
     reserve: Option<Arc<SegmentFile>>,
+    /// It is being set aside.
+    sets_aside: bool,
     /// What is moved goes to the room set aside.
     uses_reserve: bool,
     /// The number of the next segment.
@@ -83,6 +89,7 @@ impl Files {
             inner: Mutex::default(),
             makers: Makers::default(),
             physical: AtomicU64::new(0),
+            stuck: AtomicU64::new(0),
             removed: AtomicBool::new(false),
             cached,
             begun: AtomicBool::new(false),
@@ -93,6 +100,11 @@ impl Files {
     pub(in crate::segments) fn physical(&self) -> u64 {
         // Whoever retires a file while the store is closed books it after that.
         if self.removed.load(Relaxed) { 0 } else { self.physical.load(Relaxed) }
+    }
+
+    /// The same without files that are done with and could not be removed: no compaction brings those back.
+    pub(in crate::segments) fn movable(&self) -> u64 {
+        self.physical().saturating_sub(self.stuck.load(Relaxed))
     }
 
     /// The longest record that the quota ever has room for, in bytes.
@@ -165,20 +177,25 @@ impl Files {
                 return;
             }
         }
-        self.remove(&file);
+        self.remove(file);
     }
 
-    /// Gives room back that holds nothing: removes an idle file, or cuts one that is longer than its segment, or
+    /// Gives room back that holds nothing: removes what could not be removed before, or an idle file, or cuts one that is longer than its segment, or
     /// gives up what was set aside for compaction when there is nothing else and `all` is asked for. Says whether
     /// there was any.
     pub(in crate::segments) fn give_back(&self, all: bool) -> bool {
+        if self.remove_stuck(|_| true) {
+            return true;
+        }
         let mut inner = self.inner.lock();
         // One that holds nothing can stay: making files costs more than keeping them.
-        if let Some(at) = inner.idle.iter().rposition(|file| file.extent.load(Relaxed) > 0) {
+        while let Some(at) = inner.idle.iter().rposition(|file| file.extent.load(Relaxed) > 0) {
             let file = inner.idle.swap_remove(at);
             drop(inner);
-            self.remove(&file);
-            return true;
+            if self.remove(file) {
+                return true;
+            }
+            inner = self.inner.lock();
         }
         if let Some((file, tail)) = inner.loose.pop() {
             drop(inner);
@@ -187,7 +204,7 @@ impl Files {
         }
         let reserve = if all && !inner.uses_reserve { inner.reserve.take() } else { None };
         drop(inner);
-        reserve.as_ref().inspect(|file| self.remove(file)).is_some()
+        reserve.is_some_and(|file| self.remove(file))
     }
 
     /// Whether a segment was begun since this was asked last.
@@ -199,31 +216,46 @@ impl Files {
     /// that compaction works when it is full. Where the file system cannot promise room, none is.
     pub(in crate::segments) fn set_aside(&self, most: u64) {
         let most = most.min(self.quota);
-        let fits = self.physical().saturating_add(self.segment_bytes) <= most;
-        let has_one = || self.inner.lock().reserve.is_some();
-        if !fits || has_one() || self.volumes.least_free() >= SCARCE.saturating_mul(self.segment_bytes) {
+        let fits = || self.physical().saturating_add(self.segment_bytes) <= most;
+        let is_scarce = || self.volumes.least_free() < SCARCE.saturating_mul(self.segment_bytes);
+        if !fits() || self.inner.lock().has_set_aside() || !is_scarce() {
             return;
         }
         let maker = {
-            let inner = self.inner.lock();
-            if inner.closed {
+            let mut inner = self.inner.lock();
+            if inner.closed || inner.has_set_aside() || !fits() {
                 return;
             }
+            // booked where ranges are: else others could have all the room before the file is made
+            self.physical.fetch_add(self.segment_bytes, Relaxed);
+            inner.sets_aside = true;
             self.makers.join()
         };
-        let Ok(file) = maker.create(&self.volumes, self.physical()) else { return };
-        self.extend(&file, self.segment_bytes);
-        if let Err(error) = file.file.allocate(self.segment_bytes) {
-            tracing::debug!(file = %file.path.display(), %error, "no room is set aside for compaction");
-            self.remove(&file);
-            return;
-        }
+        let file = self.allocated(&maker);
         let mut inner = self.inner.lock();
-        if inner.closed || inner.reserve.is_some() {
+        inner.sets_aside = false;
+        if !inner.closed {
+            inner.reserve = file;
+        } else if let Some(file) = file {
             drop(inner);
-            self.remove(&file);
-        } else {
-            inner.reserve = Some(file);
+            self.remove(file);
+        }
+    }
+
+    /// A file that holds the room of a segment, which is booked already; taken back where it cannot be had.
+    fn allocated(&self, maker: &Maker<'_>) -> Option<Arc<SegmentFile>> {
+        let Ok(file) = maker.create(&self.volumes, self.physical()) else {
+            self.physical.fetch_sub(self.segment_bytes, Relaxed);
+            return None;
+        };
+        file.extent.store(self.segment_bytes, Relaxed);
+        match file.file.allocate(self.segment_bytes) {
+            Ok(()) => Some(file),
+            Err(error) => {
+                tracing::debug!(file = %file.path.display(), %error, "no room is set aside for compaction");
+                self.remove(file);
+                None
+            }
         }
     }
 
@@ -248,15 +280,44 @@ impl Files {
         sealed
     }
 
-    fn remove(&self, file: &SegmentFile) {
-        self.cached.gone(file);
-        match self.volumes.remove_file(file.volume, &file.path) {
+    /// Removes a file that is done with. Says whether that worked; else it is kept, to be tried again.
+    fn remove(&self, file: Arc<SegmentFile>) -> bool {
+        self.cached.gone(&file);
+        let (path, volume) = (&file.path, file.volume);
+        match self.volumes.remove_file(volume, path) {
             Ok(()) => {
                 self.physical.fetch_sub(file.extent.swap(0, Relaxed), Relaxed);
+                self.remove_stuck(|other| other.volume == volume);
+                true
             }
             Err(error) => {
-                tracing::warn!(file = %file.path.display(), %error, "a file that is done with could not be removed");
+                tracing::warn!(file = %path.display(), %error, "a file that is done with could not be removed");
+                self.stuck.fetch_add(file.extent.load(Relaxed), Relaxed);
+                self.keep_stuck([file]);
+                false
             }
+        }
+    }
+
+    /// Tries to remove those files again which could not be removed. Says whether that worked with one.
+    fn remove_stuck(&self, is_tried: impl Fn(&SegmentFile) -> bool) -> bool {
+        let tried: Vec<_> = self.inner.lock().stuck.extract_if(.., |file| is_tried(file)).collect();
+        let is_removed = |file: &Arc<SegmentFile>| self.volumes.remove_file(file.volume, &file.path).is_ok();
+        let (gone, rest): (Vec<_>, Vec<_>) = tried.into_iter().partition(is_removed);
+        for file in &gone {
+            let bytes = file.extent.swap(0, Relaxed);
+            self.stuck.fetch_sub(bytes, Relaxed);
+            self.physical.fetch_sub(bytes, Relaxed);
+        }
+        self.keep_stuck(rest);
+        !gone.is_empty()
+    }
+
+    /// Once the store is closed its directories are removed with all they hold.
+    fn keep_stuck(&self, files: impl IntoIterator<Item = Arc<SegmentFile>>) {
+        let mut inner = self.inner.lock();
+        if !inner.closed {
+            inner.stuck.extend(files);
         }
     }
 
@@ -320,6 +381,11 @@ impl Files {
 }
 
 impl Inner {
+    /// Whether room is set aside, or will be: its bytes are booked.
+    fn has_set_aside(&self) -> bool {
+        self.reserve.is_some() || self.sets_aside
+    }
+
     /// Notes a sealed segment whose file is longer than it.
     fn loosen(&mut self, sealed: Option<Open>) {
         if let Some(open) = sealed

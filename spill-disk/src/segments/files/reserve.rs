@@ -8,7 +8,7 @@ use spill_core::{Error, ErrorKind, Result};
 use super::making::Maker;
 use super::{Files, Inner, Open, QUOTA};
 use crate::segments::closed;
-use crate::segments::file::{Begins, Level, Reservation, SegmentFile};
+use crate::segments::file::{Begins, Level, Origin, Reservation, SegmentFile};
 use crate::segments::index::STAGED;
 
 /// Why nothing was reserved.
@@ -25,12 +25,13 @@ impl Files {
     /// behind it. `begin` runs under the lock with what was reserved, so that no other reservation of the
     /// same segment is seen before a new segment is.
     ///
-    /// Fresh records leave a segment of the quota to what is moved.
+    /// What is accepted leaves a segment of the quota to what is moved, whatever its level.
     ///
     /// # Errors
     /// What creating a file failed with; `Full` when the quota is reached; `Closed`.
     pub(in crate::segments) fn reserve(
         &self,
+        origin: Origin,
         level: Level,
         lengths: impl Iterator<Item = u64> + Clone,
         begin: impl FnOnce(&Reservation),
@@ -42,7 +43,7 @@ impl Files {
         let outcome = loop {
             let refused = {
                 let mut inner = self.inner.lock();
-                match self.reserve_in(&mut inner, level, lengths.clone(), &mut made) {
+                match self.reserve_in(&mut inner, origin, level, lengths.clone(), &mut made) {
                     Ok(reservation) => {
                         begin(&reservation);
                         break Ok(reservation);
@@ -73,6 +74,7 @@ impl Files {
     fn reserve_in(
         &self,
         inner: &mut Inner,
+        origin: Origin,
         level: Level,
         lengths: impl Iterator<Item = u64> + Clone,
         made: &mut Option<Arc<SegmentFile>>,
@@ -82,7 +84,7 @@ impl Files {
         }
         let first = lengths.clone().next().unwrap_or(0);
         // Asked for once: it may shrink meanwhile, and a segment that was begun must not be refused.
-        let room = self.room(inner, level);
+        let room = self.room(inner, origin);
         if first > self.segment_bytes {
             // Alone in its segment, and the open one goes on.
             if first > room {
@@ -95,10 +97,12 @@ impl Files {
             return Ok(Reservation { file, offset: 0, records: 1, bytes: first, level, begins });
         }
         let mut begins = None;
-        let fits = |open: &Open| open.tail + first <= self.segment_bytes;
+        // What follows in a directory that is out of use would fail there too.
+        let goes_on = |open: &Open| self.volumes.is_in_use(open.file.volume) || !self.volumes.has_another();
+        let fits = |open: &Open| open.tail + first <= self.segment_bytes && goes_on(open);
         if !inner.open[level as usize].as_ref().is_some_and(fits) {
             inner.has_number()?;
-            let file = self.next_file(inner, level, first, room, made)?;
+            let file = self.next_file(inner, (origin, level), first, room, made)?;
             let full = inner.open[level as usize].replace(Open { file, tail: 0 });
             begins = Some(Begins { sealed: false, seals: full.as_ref().map(|full| full.file.segment) });
             inner.loosen(full);
@@ -125,13 +129,17 @@ impl Files {
         Ok(Reservation { file, offset, records, bytes, level, begins })
     }
 
-    /// Bytes that files may still grow by for records of this level.
-    fn room(&self, inner: &Inner, level: Level) -> u64 {
+    /// Bytes that files may still grow by for records from there.
+    fn room(&self, inner: &Inner, origin: Origin) -> u64 {
         if self.quota == u64::MAX {
             return u64::MAX;
         }
-        let kept = if level == Level::Fresh && inner.reserve.is_none() { self.segment_bytes } else { 0 };
-        self.quota.saturating_sub(self.physical()).saturating_sub(kept)
+        self.quota.saturating_sub(self.kept(inner, origin)).saturating_sub(self.physical())
+    }
+
+    /// Bytes of the quota that are not for records from there.
+    fn kept(&self, inner: &Inner, origin: Origin) -> u64 {
+        if origin == Origin::Accepted && !inner.has_set_aside() { self.segment_bytes } else { 0 }
     }
 
     fn quota_reached(&self) -> Error {
@@ -150,18 +158,21 @@ impl Files {
     fn next_file(
         &self,
         inner: &mut Inner,
-        level: Level,
+        (origin, level): (Origin, Level),
         first: u64,
         room: u64,
         made: &mut Option<Arc<SegmentFile>>,
     ) -> std::result::Result<Arc<SegmentFile>, Refused<'_>> {
-        if level != Level::Fresh
+        if origin == Origin::Moved
             && inner.uses_reserve
             && let Some(file) = inner.reserve.take()
         {
             return Ok(inner.numbered(file));
         }
-        if level == Level::Fresh {
+        // Beyond its room nothing takes an idle file either: it is given back, for what is to be moved next.
+        let is_within =
+            self.quota == u64::MAX || self.physical() <= self.quota.saturating_sub(self.kept(inner, origin));
+        if level == Level::Fresh && is_within {
             for at in 0..inner.idle.len() {
                 let Some(file) = inner.idle.get_mut(at) else { break };
                 if !self.volumes.is_in_use(file.volume)

@@ -1,6 +1,6 @@
 //! The running workers of this machine, seen through their control sockets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -43,8 +43,9 @@ struct Shared {
 #[derive(Default)]
 struct Inner {
     stop: bool,
-    /// Threads that follow a worker.
-    followers: usize,
+    /// The processes that a thread follows, also those that have not said anything yet.
+    followers: BTreeSet<u32>,
+    /// Those that have.
     workers: BTreeMap<u32, Followed>,
     /// Beyond every number that workers have given so far.
     beyond: u64,
@@ -101,12 +102,7 @@ impl LocalWorkers {
 
     #[expect(clippy::disallowed_methods, reason = "joined when this is dropped")]
     fn follow(pids: Option<Vec<u32>>) -> Result<Self> {
-        let shared = Arc::new(Shared {
-            pids,
-            clock: SystemClock::new(),
-            inner: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let shared = Arc::new(Shared::new(pids));
         let finding = Arc::clone(&shared);
         let finder = thread::Builder::new()
             .name("overspill-finder".to_owned())
@@ -123,7 +119,7 @@ impl Drop for LocalWorkers {
         self.shared.changed.notify_all();
         // They look at `stop` with each state that comes, so every half second; one whose worker hangs ends by
         // itself.
-        let busy = |inner: &mut Inner| inner.followers > 0;
+        let busy = |inner: &mut Inner| !inner.followers.is_empty();
         self.shared.changed.wait_while_for(&mut inner, busy, DROP_WAIT);
         drop(inner);
         if let Some(finder) = self.finder.take()
@@ -167,6 +163,10 @@ impl Observe for LocalWorkers {
 }
 
 impl Shared {
+    fn new(pids: Option<Vec<u32>>) -> Self {
+        Shared { pids, clock: SystemClock::new(), inner: Mutex::default(), changed: Condvar::new() }
+    }
+
     fn find(self: &Arc<Self>) {
         loop {
             let found = match &self.pids {
@@ -191,28 +191,21 @@ impl Shared {
         }
     }
 
-    /// Follows a worker, unless it is followed already or is somebody else's.
+    /// Follows a worker, unless it is followed already or is somebody else's. Does not wait for it: it may be
+    /// stopped, and others are not.
     #[expect(clippy::disallowed_methods, reason = "counted, and waited for when this is dropped")]
     fn meet(self: &Arc<Self>, pid: u32) {
         {
             let inner = self.inner.lock();
-            let known = inner.workers.get(&pid).is_some_and(|followed| followed.gone.is_none());
-            if known || inner.followers >= MOST {
+            if inner.stop || inner.followers.contains(&pid) || inner.followers.len() >= MOST {
                 return;
             }
         }
-        let first = Client::connect(pid).and_then(|mut client| Ok((client.state()?, client)));
-        let (state, client) = match first {
-            Ok(first) => first,
+        let client = match Client::connect(pid) {
+            Ok(client) => client,
             Err(error) => return tracing::debug!("worker {pid} is not shown: {error}"),
         };
-        {
-            let mut inner = self.inner.lock();
-            let base = inner.remember();
-            let followed = Followed { state, received: self.clock.now(), gone: None, base };
-            inner.workers.insert(pid, followed);
-            inner.followers += 1;
-        }
+        self.inner.lock().followers.insert(pid);
         let follower = Follower(Arc::clone(self), pid);
         let thread = thread::Builder::new().name("overspill-follower".to_owned());
         if let Err(error) = thread.spawn(move || follower.run(client)) {
@@ -226,12 +219,20 @@ struct Follower(Arc<Shared>, u32);
 
 impl Follower {
     fn run(&self, client: Client) {
-        let watched = client.watch(|state| {
-            let received = self.0.clock.now();
-            let mut inner = self.0.inner.lock();
-            if let Some(followed) = inner.workers.get_mut(&self.1) {
+        let watched = client.watch(|state| self.hear(state));
+        if let Err(error) = watched {
+            tracing::debug!("worker {} shows itself no more: {error}", self.1);
+        }
+    }
+
+    /// Keeps what the worker says of itself; whether more is wanted.
+    fn hear(&self, mut state: WorkerState) -> bool {
+        let received = self.0.clock.now();
+        let mut inner = self.0.inner.lock();
+        // Before its first word one that has gone may stand there.
+        match inner.workers.get_mut(&self.1).filter(|followed| followed.gone.is_none()) {
+            Some(followed) => {
                 // A watch sends each activity once.
-                let mut state = state;
                 let mut activity = std::mem::take(&mut followed.state.activity);
                 let last = activity.last().map(|activity| activity.number);
                 activity.extend(state.activity.into_iter().filter(|new| Some(new.number) > last));
@@ -240,11 +241,12 @@ impl Follower {
                 state.activity = activity;
                 (followed.state, followed.received) = (state, received);
             }
-            !inner.stop
-        });
-        if let Err(error) = watched {
-            tracing::debug!("worker {} shows itself no more: {error}", self.1);
+            None => {
+                let base = inner.remember();
+                inner.workers.insert(self.1, Followed { state, received, gone: None, base });
+            }
         }
+        !inner.stop
     }
 }
 
@@ -252,10 +254,35 @@ impl Drop for Follower {
     fn drop(&mut self) {
         let now = self.0.clock.now();
         let mut inner = self.0.inner.lock();
-        inner.followers -= 1;
+        inner.followers.remove(&self.1);
         if let Some(followed) = inner.workers.get_mut(&self.1) {
-            followed.gone = Some(now);
+            followed.gone = followed.gone.or(Some(now));
         }
         self.0.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_worker_that_does_not_answer_is_not_waited_for() {
+        let pid = std::process::id();
+        let name = format!("overspill/worker/{pid}");
+        let mute = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+        let shared = Arc::new(Shared::new(None));
+        shared.meet(pid);
+        shared.meet(pid);
+        assert_eq!(shared.inner.lock().followers.len(), 1, "it is asked, once");
+        drop(mute);
+        let mut inner = shared.inner.lock();
+        shared.changed.wait_while_for(&mut inner, |inner| !inner.followers.is_empty(), PATIENCE);
+        assert!(inner.followers.is_empty() && inner.workers.is_empty());
     }
 }

@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Barrier, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -437,6 +437,29 @@ fn a_callback_may_stop_and_drop_the_monitor() {
     process.set(90);
     let monitor = process.monitor().on_event(stop).data(Arc::new(process.clone())).start().unwrap();
     assert!(slot.set(Mutex::new(Some(monitor))).is_ok());
+    wait_for(&events, Event::Paused);
+}
+
+/// Neither waits for the other's thread.
+#[test]
+fn callbacks_on_both_threads_may_stop_the_monitor_at_once() {
+    let (process, events) = Process::new();
+    let slot: Arc<OnceLock<MemoryMonitor>> = Arc::default();
+    let (inner, told, both) = (Arc::clone(&slot), process.clone(), Barrier::new(2));
+    let stop = move |event, _: &Readings| {
+        if matches!(event, MonitorEvent::Spilling | MonitorEvent::Paused) {
+            both.wait();
+            inner.wait().stop();
+            told.tell(Event::Paused);
+        }
+    };
+    process.set(75);
+    let monitor = process.monitor().on_event(stop).data(Arc::new(process.clone())).start().unwrap();
+    assert!(slot.set(monitor).is_ok());
+    wait_for(&events, Event::Read(75)); // which makes it spill, so that a pause keeps it from nothing
+    process.set(90);
+    slot.wait().sample_now();
+    wait_for(&events, Event::Paused);
     wait_for(&events, Event::Paused);
 }
 

@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
-use spill_core::{Buffer, BufferBuilder, Lru, ManualClock, MutableMapping};
+use parking_lot::Mutex;
+use spill_core::{Buffer, BufferBuilder, Func, Lru, ManualClock, MutableMapping, Result};
 use spill_worker::{
     Data, DataContext, EventKind, MemoryLimit, Observe, Retired, Settings, Status, SystemMemory, Thresholds,
     Worker, WorkerBuilder,
@@ -261,6 +262,38 @@ fn asked_twice_a_worker_ends_at_once() {
     worker.retire();
     worker.retire();
     assert_eq!(worker.wait(|| panic!("no value is handed over")).unwrap(), Retired::AtOnce);
+}
+
+/// A disk that answers no more cannot hang the end of a program: an eviction is given five seconds.
+#[test]
+fn a_worker_is_dropped_although_an_eviction_does_not_end() {
+    let ((begun, evicting), (release, released)) = (channel(), channel::<()>());
+    let released = Mutex::new(released);
+    let encode = move |value: &Bytes| -> Result<Bytes> {
+        let _ = begun.send(());
+        let _ = released.lock().recv();
+        Ok(value.clone())
+    };
+    let decode = |stored: Bytes| -> Result<Bytes> { Ok(stored) };
+    let disk: Lru<u32, Bytes> = BufferBuilder::new().alone().unwrap();
+    let stuck: Func<u32, Bytes, Bytes, _, _> = Func::new((encode, decode), disk);
+    let map = Arc::new(BufferBuilder::<u32, Bytes>::new().over(stuck).unwrap());
+    let (worker, trial) =
+        Trial::of(Worker::builder(settings(Thresholds::new())).data(Data::evictable(&map)).unwrap());
+    fill(&*map, 3);
+    trial.set(&worker, 75);
+    evicting.recv_timeout(PATIENCE).unwrap();
+
+    let (dropped, drops) = channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            drop(worker);
+            let _ = dropped.send(());
+        });
+        let in_time = drops.recv_timeout(PATIENCE);
+        drop(release);
+        in_time.unwrap();
+    });
 }
 
 /// What tasks did is shown to a watcher once, with the names they gave; running ones each time.

@@ -1,6 +1,9 @@
 //! What `overspill nanny` promises.
 
 use std::fs;
+use std::path::Path;
+
+use spill_disk::io::{Io, RealIo};
 
 use crate::support::{
     MIB, OVERSPILL, Running, World, in_order, lives, number, only, resident, speaker, until,
@@ -26,6 +29,18 @@ fn once_ends_with_the_exit_code_of_the_worker() {
         assert_eq!(status.code(), Some(code), "{script}: {story}");
         assert!(!story.contains("restarting"), "{story}");
     }
+    assert!(world.left().is_empty());
+}
+
+/// What cannot be logged is lost, and nothing else: the worker runs to its end, and so does the nanny.
+#[test]
+fn a_log_that_cannot_be_written_ends_nobody() {
+    let world = World::new();
+    let mut command = world.command("/bin/sh");
+    command.args(["-c", "exec \"$@\" 2>/dev/full", "sh", OVERSPILL, "nanny", "--local-directory"]);
+    command.arg(world.spill()).args(["--once", "--", "/bin/sh", "-c", "sleep 0.3; echo done; exit 7"]);
+    let (status, story) = Running::start(command).end();
+    assert_eq!((status.code(), &*story), (Some(7), "done"));
     assert!(world.left().is_empty());
 }
 
@@ -63,6 +78,24 @@ fn the_environment_of_the_worker_is_read_back() {
     for line in ["MALLOC_TRIM_THRESHOLD_=0", "WHO=me and you=us"] {
         assert!(by_flag.lines().any(|found| found == line), "{line}: {by_flag}");
     }
+}
+
+/// S06: a temporary directory in main memory gives way to one on a disk, for a worker of a nanny too.
+#[test]
+fn a_worker_spills_to_a_disk_where_the_temporary_directory_lives_in_memory() {
+    let in_memory = |place: &str| RealIo.space(Path::new(place)).is_ok_and(|space| space.in_memory);
+    // On a machine without either there is nothing to give way.
+    let gives_way = in_memory("/dev/shm") && !in_memory("/var/tmp");
+    let world = World::new();
+    let mut command = world.command(OVERSPILL);
+    command.env("TMPDIR", if gives_way { "/dev/shm" } else { "/var/tmp" });
+    command.args(["nanny", "--once", "--", "/bin/sh", "-c"]);
+    command.arg("echo \"at $OVERSPILL_LOCAL_DIRECTORY\"");
+    let (status, story) = Running::start(command).end();
+    assert!(status.success(), "{story}");
+    let own = story.lines().find_map(|line| line.strip_prefix("at ")).unwrap();
+    assert!(own.starts_with("/var/tmp/overspill-"), "{own}");
+    assert!(!Path::new(own).exists(), "gone with the worker");
 }
 
 /// S02: whoever sets no limit gets `auto`, each worker its share by threads; a file or variable wins over that.
@@ -186,6 +219,8 @@ fn killing_the_guard_ends_the_worker_which_is_started_again() {
     running.signal("TERM");
     let (status, story) = running.end();
     assert!(status.success(), "{story}");
+    let unseen = format!("worker: ended: process {first} ended unseen: its guard ended");
+    in_order(&story, &["worker: started", &unseen, "worker: restarting", "worker: started"]);
 }
 
 /// Asked to end, a worker hands over its values, ends well, and is not started again.
@@ -206,6 +241,39 @@ fn a_worker_that_retires_hands_over_its_values_and_is_not_started_again() {
         &["worker: retiring: no task starts", "worker: ended: no task runs", "ended with exit code 0"],
     );
     assert!(world.left().is_empty());
+}
+
+/// A nanny that was stopped for so long that its worker cut it off connects again, and logs each event once.
+#[test]
+fn a_nanny_that_was_cut_off_hears_its_worker_again() {
+    const TRIMMED: &str = "worker: trimmed: as asked";
+    let world = World::new();
+    let mut running = hungry(&world, &[], &["--stay"]);
+    let pid = speaker(&running.hear(", 0 values"));
+    let trim = || {
+        overspill::worker::control::Client::connect(pid).and_then(|mut worker| worker.trim()).unwrap();
+    };
+    trim();
+    running.hear(TRIMMED); // the nanny listens to it
+    running.signal("STOP");
+    // Fewer than are kept. What the nanny does not read fills up its connection.
+    (0..60).for_each(|_| trim());
+    until("the nanny is cut off", || control_threads(pid) == 1);
+    running.signal("CONT");
+    (0..60).for_each(|_| _ = running.hear(TRIMMED));
+    trim();
+    running.hear(TRIMMED);
+    running.signal("TERM");
+    let (status, story) = running.end();
+    assert!(status.success(), "{story}");
+    assert_eq!(only(&story, TRIMMED).lines().count(), 62, "{story}");
+}
+
+/// Threads of a worker's control socket: one that listens, and one for each connection.
+fn control_threads(pid: u32) -> usize {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let names = threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+    names.filter(|name| name.trim() == "overspill-contr").count() // the kernel keeps fifteen letters
 }
 
 /// A second signal does not wait for tasks or values.

@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use spill_core::{Error, ErrorKind, Result};
 
-use super::{Reply, Request, address, own_user, peer, place};
+use super::{Reply, Request, name, own_user, peer, place};
 use crate::{Trimmed, WorkerState};
 
 /// A reply is never longer than this, in bytes; a state takes some kilobytes.
@@ -22,14 +23,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the worker with process number `pid`.
+    /// Connects to the worker with process number `pid`, now or not at all.
     ///
     /// # Errors
     /// [`Io`](spill_core::ErrorKind::Io) when no worker listens there, or the one who does is another process or
-    /// another user's.
+    /// another user's, or has more connections to accept than it comes to.
     pub fn connect(pid: u32) -> Result<Self> {
         let failed = |error| Error::io("connect to", place(pid), error);
-        let stream = UnixStream::connect_addr(&address(pid)?).map_err(failed)?;
+        let stream = connect_now(&name(pid)).map_err(failed)?;
         let (user, process) = peer(&stream).map_err(failed)?;
         if process != pid || (user != own_user() && own_user() != 0) {
             let denied = std::io::Error::new(
@@ -125,5 +126,35 @@ impl Client {
             other => format!("it answered {other:?}"),
         };
         ErrorKind::Backend { name: "worker", location: place(self.pid), status, transient: false }.into()
+    }
+}
+
+/// Connects to an abstract name. Who connects as one usually does waits for ever for a listener that does not accept
+/// and whose queue is full.
+fn connect_now(name: &str) -> std::io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_whose_queue_is_full_is_not_waited_for() {
+        let name = format!("overspill/test/{}", std::process::id());
+        let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+        let listener =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&listener, &address).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let waiting: Vec<_> = (0..10).map(|_| connect_now(&name)).collect();
+        assert!(waiting[0].is_ok());
+        let refused = waiting[9].as_ref().unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock);
     }
 }

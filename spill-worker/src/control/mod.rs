@@ -66,10 +66,14 @@ fn listeners(sockets: &str) -> Vec<u32> {
     pids
 }
 
-/// Where the worker with this process number listens.
+/// The name at which the worker with this process number listens.
+fn name(pid: u32) -> String {
+    format!("{PREFIX}{pid}")
+}
+
+/// The same as an address.
 fn address(pid: u32) -> Result<SocketAddr> {
-    let name = format!("{PREFIX}{pid}");
-    SocketAddr::from_abstract_name(name).map_err(|error| Error::io("name", place(pid), error))
+    SocketAddr::from_abstract_name(name(pid)).map_err(|error| Error::io("name", place(pid), error))
 }
 
 /// How errors call the socket.

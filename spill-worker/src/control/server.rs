@@ -26,6 +26,9 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// A client that does not read for so long is cut off.
 const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long it waits after a connection that could not be accepted: without descriptors the next fails too.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
 /// What is served.
 pub(crate) trait Serve: Send + Sync {
     fn state(&self) -> WorkerState;
@@ -88,6 +91,9 @@ impl Drop for Server {
         if let Some(served) = self.serve.upgrade() {
             served.wait_no_more();
         }
+        if let Some(listening) = &self.listening {
+            listening.thread().unpark();
+        }
         let threads = connections.into_iter().map(|(_, thread)| thread).chain(self.listening.take());
         for thread in threads.filter(|thread| thread.thread().id() != own) {
             if thread.join().is_err() {
@@ -103,6 +109,7 @@ fn listen(shared: &Arc<Shared>, serve: &Weak<dyn Serve>) {
             if shared.open.lock().stopping {
                 return;
             }
+            thread::park_timeout(ACCEPT_AGAIN);
             continue;
         };
         if !peer(&stream).is_ok_and(|(user, _)| user == own_user() || user == 0) {
@@ -123,6 +130,7 @@ fn listen(shared: &Arc<Shared>, serve: &Weak<dyn Serve>) {
         }
         let (of_thread, serve) = (Arc::clone(shared), Weak::clone(serve));
         let connection = thread::Builder::new().name("overspill-control".to_owned());
+        let stream = Answered(stream);
         match connection.spawn(move || answer(&of_thread, &stream, &serve)) {
             Ok(thread) => open.connections.push((kept, thread)),
             Err(error) => tracing::warn!("a connection to the control socket is not served: {error}"),
@@ -130,8 +138,19 @@ fn listen(shared: &Arc<Shared>, serve: &Weak<dyn Serve>) {
     }
 }
 
+/// A connection that its thread answers. Dropped, it has ended for the client too, although the server still keeps
+/// a handle to it.
+struct Answered(UnixStream);
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
 /// Answers requests until the connection ends. A client that has gone is no failure of ours.
-fn answer(shared: &Shared, stream: &UnixStream, serve: &Weak<dyn Serve>) {
+fn answer(shared: &Shared, stream: &Answered, serve: &Weak<dyn Serve>) {
+    let stream = &stream.0;
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -189,6 +208,9 @@ mod tests {
 
     use super::*;
 
+    /// A process has one control socket, for which its tests take turns.
+    static TURN: Mutex<()> = Mutex::new(());
+
     /// Is stopped while it makes a state, which then is that of before.
     struct Stopped {
         is_over: Mutex<bool>,
@@ -224,6 +246,7 @@ mod tests {
 
     #[test]
     fn the_last_state_that_a_watcher_is_sent_was_made_after_the_end() {
+        let _turn = TURN.lock();
         let ((asked, is_asked), (stopped, stops)) = (channel(), channel());
         let served =
             Arc::new(Stopped { is_over: Mutex::new(false), asked, stopped, stops: Mutex::new(stops) });
@@ -242,5 +265,20 @@ mod tests {
             })
             .collect();
         assert_eq!(uptimes, [0.0, 1.0]);
+    }
+
+    #[test]
+    fn a_client_that_is_answered_no_more_sees_the_end_while_the_server_goes_on() {
+        let _turn = TURN.lock();
+        let ((asked, _is_asked), (stopped, stops)) = (channel(), channel());
+        let served =
+            Arc::new(Stopped { is_over: Mutex::new(false), asked, stopped, stops: Mutex::new(stops) });
+        let server = Server::start(Arc::downgrade(&served) as Weak<dyn Serve>).unwrap();
+        let stream = UnixStream::connect_addr(&address(std::process::id()).unwrap()).unwrap();
+        drop(served);
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        (&stream).write_all(b"\"state\"\n").unwrap();
+        assert_eq!((&stream).read(&mut [0]).unwrap(), 0);
+        drop(server);
     }
 }

@@ -37,7 +37,7 @@ const COLLECT_EVERY: Duration = Duration::from_secs(1);
 /// How often a reading that fails is logged.
 const UNREAD_EVERY: Duration = Duration::from_secs(10);
 
-/// How long dropping a monitor waits for an eviction that is under way.
+/// How long dropping a monitor, or a worker, waits for an eviction that is under way.
 const DROP_WAIT: Duration = Duration::from_secs(5);
 
 /// Whether new work should start.
@@ -137,6 +137,8 @@ struct Signals {
     evict: bool,
     /// Threads that have not ended.
     running: usize,
+    /// They were waited for long enough, and end by themselves.
+    left: bool,
 }
 
 impl MemoryMonitor {
@@ -171,14 +173,37 @@ impl MemoryMonitor {
     }
 
     /// Stops both threads and waits for them: for the reading, the callback and the one eviction that may be
-    /// under way. Stopping twice does nothing. Called from a callback, it does not wait for the thread that
-    /// it runs on.
+    /// under way. Stopping twice does nothing. Called from a callback, it waits for neither: two callbacks may
+    /// stop it at once.
     ///
     /// Dropping the monitor does the same, but gives an eviction five seconds and then lets its thread end by
     /// itself, so that a dead disk cannot hang the process's exit.
     pub fn stop(&self) {
         drop(self.signal_stop());
-        self.join();
+        if !self.is_own_thread() {
+            self.join();
+        }
+    }
+
+    /// Stops both threads as dropping the monitor does. Those that were left to themselves are not waited for
+    /// again.
+    pub(crate) fn stop_or_leave(&self) {
+        if self.is_own_thread() {
+            drop(self.signal_stop());
+            return;
+        }
+        let mut signals = self.signal_stop();
+        let busy = |signals: &mut Signals| signals.running > 0 && !signals.left;
+        self.shared.ended.wait_while_for(&mut signals, busy, DROP_WAIT);
+        if signals.running == 0 {
+            drop(signals);
+            self.join();
+        } else if !std::mem::replace(&mut signals.left, true) {
+            drop(signals);
+            tracing::warn!(
+                "the memory monitor is dropped while it waits for storage; its thread ends by itself"
+            );
+        }
     }
 
     fn signal_stop(&self) -> MutexGuard<'_, Signals> {
@@ -190,10 +215,9 @@ impl MemoryMonitor {
     }
 
     fn join(&self) {
-        let is_own = |thread: &mut JoinHandle<()>| thread.thread().id() == thread::current().id();
         // Taken out first: a thread that is joined may be about to stop the monitor as well.
-        let others: Vec<_> = self.threads.lock().extract_if(.., |thread| !is_own(thread)).collect();
-        for thread in others {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the memory monitor panicked");
             }
@@ -219,21 +243,7 @@ impl MemoryMonitor {
 
 impl Drop for MemoryMonitor {
     fn drop(&mut self) {
-        if self.is_own_thread() {
-            drop(self.signal_stop());
-            return;
-        }
-        let mut signals = self.signal_stop();
-        self.shared.ended.wait_while_for(&mut signals, |signals| signals.running > 0, DROP_WAIT);
-        let ended = signals.running == 0;
-        drop(signals);
-        if ended {
-            self.join();
-        } else {
-            tracing::warn!(
-                "the memory monitor is dropped while it waits for storage; its thread ends by itself"
-            );
-        }
+        self.stop_or_leave();
     }
 }
 

@@ -38,8 +38,18 @@ pub(super) enum Received {
     Message(Message),
     /// None within the time.
     Nothing,
-    /// The guard is gone.
-    Lost,
+    /// The guard is gone, or can be heard no more, and why.
+    Lost(String),
+}
+
+impl Received {
+    fn ended() -> Self {
+        Received::Lost("its guard ended".to_owned())
+    }
+
+    fn unheard(error: impl std::fmt::Display) -> Self {
+        Received::Lost(format!("its guard is not understood: {error}"))
+    }
 }
 
 impl Child {
@@ -75,20 +85,20 @@ impl Child {
         loop {
             if let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.partial.drain(..=end).collect();
-                return serde_json::from_slice(&line).map_or(Received::Lost, Received::Message);
+                return serde_json::from_slice(&line).map_or_else(Received::unheard, Received::Message);
             }
-            let Some(socket) = &mut self.socket else { return Received::Lost };
-            if socket.set_read_timeout(Some(time.max(Duration::from_millis(1)))).is_err() {
-                return Received::Lost;
+            let Some(socket) = &mut self.socket else { return Received::ended() };
+            if let Err(error) = socket.set_read_timeout(Some(time.max(Duration::from_millis(1)))) {
+                return Received::unheard(error);
             }
             let mut bytes = [0; 1024];
             match socket.read(&mut bytes) {
-                Ok(0) => return Received::Lost,
+                Ok(0) => return Received::ended(),
                 Ok(n) => self.partial.extend(bytes.iter().take(n)),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Received::Nothing,
                     io::ErrorKind::Interrupted => {}
-                    _ => return Received::Lost,
+                    _ => return Received::unheard(error),
                 },
             }
         }

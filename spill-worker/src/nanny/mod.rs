@@ -5,6 +5,7 @@ mod child;
 mod directory;
 mod guard;
 mod restart;
+mod seen;
 mod slot;
 mod tree;
 mod watch;

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use super::child::{Child, Received};
 use super::guard::{End, Message};
 use super::restart::Backoff;
+use super::seen::Seen;
 use super::tree::{Tree, send};
 use super::watch::{Action, Force, Watch};
 use super::{Cause, Death, Plan};
@@ -53,6 +54,31 @@ struct Now {
     shown: Option<WorkerState>,
     terminating: bool,
     end: Option<End>,
+}
+
+/// The connection to a worker's control socket, one after the other.
+#[derive(Default)]
+struct Watcher {
+    /// Follows what the worker says; ends with the connection.
+    thread: Option<JoinHandle<Seen>>,
+    /// Of the connections before.
+    seen: Seen,
+    /// When a worker is looked for next.
+    look: Duration,
+}
+
+impl Watcher {
+    fn is_listening(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    fn join(&mut self) {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(seen)) => self.seen = seen,
+            Some(Err(_)) => tracing::error!("a thread of the nanny panicked"),
+            None => {}
+        }
+    }
 }
 
 impl Slot {
@@ -197,11 +223,15 @@ impl Slot {
             match child.receive(Duration::from_secs(1)) {
                 Received::Message(Message::Started(pid)) => break pid,
                 Received::Nothing => {}
-                Received::Message(Message::Failed(problem)) => return self.failed(&problem),
-                _ => return self.failed("its guard ended"),
+                Received::Message(Message::Failed(problem)) | Received::Lost(problem) => {
+                    return self.failed(&problem);
+                }
+                Received::Message(Message::Ended(end)) => {
+                    return self.failed(&format!("it ended {end} before it began"));
+                }
             }
             if self.now.lock().killing {
-                return (0, Cause::Failed, None);
+                return self.failed("all are being ended by force");
             }
         };
         let killing = {
@@ -214,14 +244,10 @@ impl Slot {
         if killing {
             send(pid, Signal::KILL);
         }
-        let mut watcher = None;
+        let mut watcher = Watcher::default();
         let (cause, end) = self.watch(&mut child, pid, &mut watcher);
         // Its connection ended with the worker.
-        if let Some(watcher) = watcher
-            && watcher.join().is_err()
-        {
-            tracing::error!("a thread of the nanny panicked");
-        }
+        watcher.join();
         (pid, cause, end)
     }
 
@@ -242,17 +268,12 @@ impl Slot {
         environment
     }
 
-    fn watch(
-        self: &Arc<Self>,
-        child: &mut Child,
-        pid: u32,
-        watcher: &mut Option<JoinHandle<()>>,
-    ) -> (Cause, Option<End>) {
+    fn watch(self: &Arc<Self>, child: &mut Child, pid: u32, watcher: &mut Watcher) -> (Cause, Option<End>) {
         let (plan, settings) = (&self.plan, &self.plan.settings);
         let mut watch =
             Watch::new(settings.memory_limit, &settings.thresholds, settings.monitor_interval, plan.grace);
         let mut tree = Tree::below(child.guard());
-        let (mut killed, mut connect) = (false, Duration::ZERO);
+        let mut killed = false;
         loop {
             let now = plan.clock.now();
             let memory = tree.memory(now, watch.level());
@@ -283,50 +304,61 @@ impl Slot {
                 }
                 Action::Kill(_) | Action::Nothing => {}
             }
-            if watcher.is_none() && now >= connect {
-                connect = now.saturating_add(CONNECT_EVERY);
-                *watcher = self.connect(&tree.pids());
+            if now >= watcher.look && !watcher.is_listening() {
+                watcher.look = now.saturating_add(CONNECT_EVERY);
+                watcher.join();
+                watcher.thread = self.connect(&tree.pids(), watcher.seen.clone());
             }
             let cause = if killed || watch.has_asked() { Cause::Memory } else { Cause::Ended };
             match child.receive(wait) {
                 Received::Nothing | Received::Message(Message::Started(_)) => {}
                 Received::Message(Message::Ended(end)) => return (cause, Some(end)),
-                Received::Message(Message::Failed(_)) | Received::Lost => {
+                Received::Message(Message::Failed(problem)) | Received::Lost(problem) => {
                     // Killed by somebody. The kernel ends the worker; what else is known is ended here.
                     tree.pids().into_iter().for_each(|pid| send(pid, Signal::KILL));
+                    self.events.add(EventKind::Ended, format!("process {pid} ended unseen: {problem}"));
                     return (Cause::Failed, None);
                 }
             }
         }
     }
 
-    /// Follows what the worker says of itself, once one of its processes listens.
-    #[expect(clippy::disallowed_methods, reason = "joined when the process has ended")]
-    fn connect(self: &Arc<Self>, pids: &[u32]) -> Option<JoinHandle<()>> {
-        let client = pids.iter().find_map(|pid| Client::connect(*pid).ok())?;
+    /// Follows what the worker says of itself, once one of its processes listens. Also again: a worker that was
+    /// stopped for long, or whose nanny was, is cut off and goes on.
+    #[expect(clippy::disallowed_methods, reason = "joined when it has ended, at the latest with the process")]
+    fn connect(self: &Arc<Self>, pids: &[u32], mut seen: Seen) -> Option<JoinHandle<Seen>> {
+        // Rather the worker that was seen before than another one of the tree.
+        let before = pids.iter().find(|pid| seen.is_of_process(**pid));
+        let client = match before {
+            Some(pid) => Client::connect(*pid).ok()?,
+            None => pids.iter().find_map(|pid| Client::connect(*pid).ok())?,
+        };
         let slot = Arc::clone(self);
-        let mut seen = 0;
         let follow = move || {
-            let watched = client.watch(|mut state| {
-                for event in state.events.iter().filter(|event| event.number >= seen) {
-                    if event.kind != EventKind::Started {
-                        slot.events.add(event.kind, event.text.clone());
-                    }
-                }
-                // From the worker's clock to the nanny's.
-                let ahead = slot.plan.clock.now().as_secs_f64() - state.now;
-                slot.activity.adopt(&state.activity, ahead);
-                state.activity.clear();
-                state.running = adopted(std::mem::take(&mut state.running), ahead);
-                seen = state.events.last().map_or(seen, |event| event.number + 1);
-                slot.now.lock().shown = Some(state);
+            let watched = client.watch(|state| {
+                slot.hear(state, &mut seen);
                 true
             });
             if let Err(error) = watched {
                 tracing::debug!("{} shows itself no more: {error}", slot.name);
             }
             slot.now.lock().shown = None;
+            seen
         };
         thread::Builder::new().name("overspill-watcher".to_owned()).spawn(follow).ok()
+    }
+
+    /// Takes over what the worker says of itself.
+    fn hear(&self, mut state: WorkerState, seen: &mut Seen) {
+        seen.keep_new(&mut state);
+        for event in state.events.iter().filter(|event| event.kind != EventKind::Started) {
+            self.events.add(event.kind, event.text.clone());
+        }
+        // From the worker's clock to the nanny's.
+        let ahead = self.plan.clock.now().as_secs_f64() - state.now;
+        self.activity.adopt(&state.activity, ahead);
+        state.activity.clear();
+        state.running = adopted(std::mem::take(&mut state.running), ahead);
+        self.now.lock().shown = Some(state);
     }
 }

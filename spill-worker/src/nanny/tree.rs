@@ -25,6 +25,8 @@ struct Member {
     pid: u32,
     /// Kept open: it stays this process's file, and fails once it has gone.
     statm: File,
+    /// Resident bytes at the last reading.
+    resident: u64,
 }
 
 impl Tree {
@@ -41,9 +43,10 @@ impl Tree {
         }
         let page = rustix::param::page_size() as u64;
         let mut sum = 0_u64;
-        self.members.retain(|member| match resident_pages(&member.statm) {
+        self.members.retain_mut(|member| match resident_pages(&member.statm) {
             Some(pages) => {
-                sum = sum.saturating_add(pages.saturating_mul(page));
+                member.resident = pages.saturating_mul(page);
+                sum = sum.saturating_add(member.resident);
                 true
             }
             None => false,
@@ -54,9 +57,8 @@ impl Tree {
         let shared = match self.shared {
             Some((then, shared)) if now.saturating_sub(then) < SHARE_EVERY => shared,
             _ => {
-                let proportional: u64 = self.members.iter().map(|member| proportional(member.pid)).sum();
-                // Where the kernel does not tell, everything counts.
-                let shared = if proportional == 0 { 0 } else { sum.saturating_sub(proportional) };
+                let members = self.members.iter().map(|member| (member.resident, proportional(member.pid)));
+                let shared = sum.saturating_sub(counted_once(members));
                 self.shared = Some((now, shared));
                 shared
             }
@@ -84,7 +86,7 @@ impl Tree {
             if !self.members.iter().any(|member| member.pid == pid)
                 && let Ok(statm) = File::open(format!("/proc/{pid}/statm"))
             {
-                self.members.push(Member { pid, statm });
+                self.members.push(Member { pid, statm, resident: 0 });
             }
         }
     }
@@ -143,12 +145,21 @@ fn resident_pages(statm: &File) -> Option<u64> {
     std::str::from_utf8(text.get(..len)?).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// A process's memory with each shared page divided by those who share it, in bytes; 0 where it is not told.
-fn proportional(pid: u32) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or(0).saturating_mul(1024)
+/// What processes use together, of the resident and the proportional bytes of each. One of which the kernel does not
+/// tell, be it another user's or one that hides its memory, counts with everything.
+fn counted_once(members: impl Iterator<Item = (u64, Option<u64>)>) -> u64 {
+    members.map(|(resident, proportional)| proportional.unwrap_or(resident)).fold(0, u64::saturating_add)
+}
+
+/// A process's memory with each shared page divided by those who share it, in bytes, where that is told.
+fn proportional(pid: u32) -> Option<u64> {
+    proportional_of(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
+}
+
+fn proportional_of(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib.saturating_mul(1024))
 }
 
 #[cfg(test)]
@@ -174,5 +185,15 @@ mod tests {
         below.signal(Signal::KILL);
         shell.wait().unwrap();
         assert_eq!(Tree::below(shell.id()).memory(Duration::ZERO, Some(0)), 0);
+    }
+
+    /// It is not taken for memory that others share, which would not count.
+    #[test]
+    fn a_process_that_does_not_tell_what_it_shares_counts_with_everything() {
+        let rollup = "5000-7000 ---p 00000000 00:00 0 [rollup]\nRss: 300 kB\nPss:  100 kB\nPss_Anon: 7 kB\n";
+        assert_eq!(proportional_of(rollup), Some(100 << 10));
+        assert_eq!(proportional_of(""), None);
+        assert_eq!(counted_once([(300, Some(100)), (500, None)].into_iter()), 600);
+        assert_eq!(counted_once([(300, None), (500, None)].into_iter()), 800);
     }
 }

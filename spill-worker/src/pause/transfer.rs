@@ -115,7 +115,7 @@ impl TransferLimiter {
         }
         drop(state);
         // Whoever is next in the queue may fit too.
-        self.0.changed.notify_all();
+        self.0.change(|_| ());
         self.transfer(direction, bytes)
     }
 
@@ -221,6 +221,59 @@ impl Drop for Beginning {
         self.limiter.0.change(|state| {
             state.waiters.forget(self.number);
             state.lane(self.direction).queue.retain(|number| *number != self.number);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::mpsc::{Sender, channel};
+    use std::task::{Wake, Waker};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::Direction::Incoming;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    struct Tells(Sender<()>);
+
+    impl Wake for Tells {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+
+    /// A task looks when the transfer before it ends, finds a thread before it in the queue, and waits on: the thread
+    /// that gets in wakes it, since nothing else will.
+    #[test]
+    fn a_thread_that_gets_in_wakes_the_task_behind_it() {
+        let transfers = TransferLimiter::new(Some(100));
+        // Its end is told by hand, so that the task looks before the thread does.
+        std::mem::forget(transfers.begin(Incoming, 100));
+        let (began, begins) = channel();
+        let (woken, wakes) = channel();
+        let waker = Waker::from(Arc::new(Tells(woken)));
+        let mut context = Context::from_waker(&waker);
+        thread::scope(|scope| {
+            scope.spawn(|| began.send(transfers.begin(Incoming, 40)).unwrap());
+            while transfers.0.state.lock().incoming.queue.is_empty() {
+                thread::yield_now();
+            }
+            let mut task = pin!(transfers.beginning(Incoming, 40));
+            {
+                let mut state = transfers.0.state.lock();
+                (state.incoming.count, state.incoming.bytes) = (0, 0);
+            }
+            assert!(task.as_mut().poll(&mut context).is_pending(), "the thread is first");
+            transfers.0.changed.notify_all();
+            let of_thread = begins.recv_timeout(PATIENCE).unwrap();
+            wakes.recv_timeout(PATIENCE).unwrap();
+            let Poll::Ready(of_task) = task.as_mut().poll(&mut context) else { panic!("both fit") };
+            assert_eq!(transfers.count(Incoming), 2);
+            drop((of_thread, of_task));
         });
     }
 }

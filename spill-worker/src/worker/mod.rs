@@ -29,7 +29,7 @@ pub use builder::WorkerBuilder;
 /// - a [`TransferLimiter`] that transfers to and from others ask,
 /// - a list of events, and a control socket (Linux) by which `overspill`, a nanny or a dashboard looks at it.
 ///
-/// Dropping it stops all of that.
+/// Dropping it stops all of that; an eviction that is under way is given five seconds and then left to itself.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -201,7 +201,7 @@ impl Drop for Worker {
         if before != Retirement::Done {
             core.tell(EventKind::Ended, "the program is done with it", &self.inner.readings());
         }
-        self.inner.monitor.stop();
+        self.inner.monitor.stop_or_leave();
     }
 }
 

@@ -62,11 +62,13 @@ fn parse() -> Result<Option<Cli>, Failure> {
 }
 
 /// What the library logs, one line an event. Colours only for a person: not into a pipe, nor where `NO_COLOR`
-/// is set.
+/// is set. A line that cannot be written is lost.
 fn log_to_stderr() {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        // It would tell of a failed write by `eprintln!`, which panics where stderr fails.
+        .log_internal_errors(false)
         .with_ansi(!plain && io::stderr().is_terminal())
         .with_target(false)
         .with_max_level(tracing::Level::INFO)

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
+use overspill::Workspace;
 use overspill::worker::config::Config;
 use overspill::worker::nanny::{Cause, Death, End, GuardProgram, Nanny};
 use overspill::worker::{Observe, Settings, SystemMemory};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 
 use super::dashboard;
 use crate::failure::Failure;
@@ -95,8 +96,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         None => None,
     };
-    let handle = signals.handle();
+    let closing = Closing(signals.handle());
     let code = std::thread::scope(|scope| {
+        let _closing = closing;
         scope.spawn(|| {
             let mut ending = false;
             for signal in signals.forever() {
@@ -114,11 +116,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
                 }
             }
         });
-        let code = nanny.wait();
-        handle.close();
-        code
+        nanny.wait()
     });
     Ok(ExitCode::from(code))
+}
+
+/// Ends the wait for signals when it is dropped: a panic too must not leave a thread that is waited for.
+struct Closing(Handle);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 fn settings(args: &Args) -> Result<Settings, Failure> {
@@ -135,7 +144,17 @@ fn settings(args: &Args) -> Result<Settings, Failure> {
     if !args.local_directory.is_empty() {
         settings.local_directories.clone_from(&args.local_directory);
     }
+    if settings.local_directories.is_empty() {
+        settings.local_directories.push(default_directory()?);
+    }
     Ok(settings)
+}
+
+/// Below which workers get their directories when nobody says: where a workspace goes by itself, which is on a disk
+/// even if the temporary directory lives in main memory.
+fn default_directory() -> Result<PathBuf, Failure> {
+    let workspace = Workspace::open(None)?;
+    Ok(workspace.path().parent().map_or_else(env::temp_dir, PathBuf::from))
 }
 
 fn run_hook(hook: &str, death: &Death) {

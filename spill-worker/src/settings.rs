@@ -55,7 +55,8 @@ pub struct Settings {
     pub spill_compression: String,
     /// What decides on moving values between workers.
     pub rebalance: Rebalance,
-    /// Directories for spilled values; empty: the system's temporary directory.
+    /// Directories for spilled values; empty: the system's temporary directory. Where that lives in main memory the
+    /// program `overspill nanny` names another; who makes a [`Nanny`](crate::nanny::Nanny) names one itself.
     pub local_directories: Vec<PathBuf>,
     /// Environment variables that a nanny sets for its workers.
     pub nanny_environ: BTreeMap<String, String>,

@@ -156,9 +156,8 @@ impl<K: KeyCodec> Files<K> {
         self.next.fetch_update(Relaxed, Relaxed, next).map_err(|number| {
             self.failures.fetch_add(1, Relaxed);
             let expected = format!(
-                "a directory whose files have numbers below {}: remove that of number {}, which no store made",
-                name::UNREACHED - 1,
-                number - 1
+                "a directory whose files have numbers below {number}: somebody gave one here a number that counting does \
+                 not reach, so that none is left; put new values in another directory"
             );
             Error::config("directory", self.directory.display(), expected)
         })

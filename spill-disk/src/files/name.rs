@@ -62,8 +62,7 @@ pub(crate) fn kind(name: &OsStr) -> Kind {
     }
 }
 
-/// A generation in the form in which it is written here. One that cannot be reached by counting is none, so
-/// that there is always a next one.
+/// A generation in the form in which it is written here. One that cannot be reached by counting is none.
 fn number(digits: &str) -> Option<u64> {
     digits.parse().ok().filter(|number: &u64| *number < UNREACHED && number.to_string() == digits)
 }

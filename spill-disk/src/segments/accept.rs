@@ -167,7 +167,7 @@ impl<K: Key> Store<K> {
             {
                 return false;
             }
-            if self.taken(state).is_below(before) {
+            if self.files.reuses_idle() && self.taken(state).is_below(before) {
                 return true;
             }
         }

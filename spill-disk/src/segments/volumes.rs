@@ -89,8 +89,8 @@ impl Volumes {
     /// The directories in the order in which they are asked. The first is charged for a file at once, so that who asks while
     /// a device takes long over one goes to the next; a single one need not be.
     fn in_turn(&self) -> Vec<usize> {
-        if self.workspaces.len() == 1 {
-            return vec![0];
+        if self.workspaces.len() <= 1 {
+            return (0..self.workspaces.len()).collect();
         }
         let now = self.clock.now();
         let mut usable: Vec<usize> = {

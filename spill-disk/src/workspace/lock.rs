@@ -74,10 +74,13 @@ fn unlocked(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> 
 /// Removes the directory of a workspace whose lock is held: the lock file last, so that a removal cut short
 /// leaves a directory that the next purge finds.
 pub(super) fn remove(io: &dyn Io, directory: &Path) -> io::Result<()> {
-    match io.clear(directory, OsStr::new(NAME)).and_then(|()| io.remove_dir_all(directory)) {
+    let gone = |outcome: io::Result<()>| match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => outcome,
-    }
+    };
+    gone(io.clear(directory, OsStr::new(NAME)))?;
+    gone(io.remove_file(&directory.join(NAME)))?;
+    gone(io.remove_dir(directory))
 }
 
 #[cfg(test)]

@@ -79,7 +79,11 @@ fn purge_lock(io: &dyn Io, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
     match io.try_lock(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => match io.create(path) {
             // a file system without locks: nothing is to be left there
-            Ok(_) => io.try_lock(path).inspect_err(|_| _ = io.remove_file(path)),
+            Ok(_) => io.try_lock(path).inspect_err(|error| {
+                if error.kind() == io::ErrorKind::Unsupported {
+                    _ = io.remove_file(path);
+                }
+            }),
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             Err(_) => io.try_lock(path),
         },

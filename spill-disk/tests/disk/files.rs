@@ -250,7 +250,7 @@ fn a_number_that_somebody_planted_loses_nothing() {
     store.insert(1, value(1, 100)).unwrap();
     let error = store.insert(2, value(2, 100)).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Config { key, .. } if *key == "directory"), "{error}");
-    assert!(error.to_string().contains("9223372036854775807"), "{error}");
+    assert!(error.to_string().contains("another directory"), "{error}");
     drop(store);
     let store: Files<u64> = files(io.clone());
     assert_same(&store.get(&1).unwrap().unwrap(), &value(1, 100));

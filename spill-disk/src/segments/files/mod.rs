@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use spill_core::{Error, Result};
 
 use self::making::{Maker, Makers};
+use crate::failure::caught;
 use crate::segments::cache::PageCache;
 use crate::segments::file::{Level, Reservation, SegmentFile};
 use crate::segments::volumes::Volumes;
@@ -180,22 +181,20 @@ impl Files {
         self.remove(file);
     }
 
-    /// Gives room back that holds nothing: removes what could not be removed before, or an idle file, or cuts one that is longer than its segment, or
-    /// gives up what was set aside for compaction when there is nothing else and `all` is asked for. Says whether
-    /// there was any.
+    /// Gives room back that holds nothing: removes what could not be removed before, or an idle file, or cuts one that is
+    /// longer than its segment, or gives up what was set aside for compaction when there is nothing else and `all` is asked
+    /// for. Says whether there was any.
     pub(in crate::segments) fn give_back(&self, all: bool) -> bool {
         if self.remove_stuck(|_| true) {
             return true;
         }
         let mut inner = self.inner.lock();
         // One that holds nothing can stay: making files costs more than keeping them.
-        while let Some(at) = inner.idle.iter().rposition(|file| file.extent.load(Relaxed) > 0) {
+        if let Some(at) = inner.idle.iter().rposition(|file| file.extent.load(Relaxed) > 0) {
             let file = inner.idle.swap_remove(at);
             drop(inner);
-            if self.remove(file) {
-                return true;
-            }
-            inner = self.inner.lock();
+            self.remove(file);
+            return true;
         }
         if let Some((file, tail)) = inner.loose.pop() {
             drop(inner);
@@ -204,7 +203,7 @@ impl Files {
         }
         let reserve = if all && !inner.uses_reserve { inner.reserve.take() } else { None };
         drop(inner);
-        reserve.is_some_and(|file| self.remove(file))
+        reserve.map(|file| self.remove(file)).is_some()
     }
 
     /// Whether a segment was begun since this was asked last.
@@ -215,8 +214,10 @@ impl Files {
     /// Sets room for a segment aside where a device is about to fill up and the files may take `most` bytes, so
     /// that compaction works when it is full. Where the file system cannot promise room, none is.
     pub(in crate::segments) fn set_aside(&self, most: u64) {
-        let most = most.min(self.quota);
-        let fits = || self.physical().saturating_add(self.segment_bytes) <= most;
+        let fits = || {
+            let is_within = |bytes: u64, most: u64| bytes.saturating_add(self.segment_bytes) <= most;
+            is_within(self.movable(), most) && is_within(self.physical(), self.quota)
+        };
         let is_scarce = || self.volumes.least_free() < SCARCE.saturating_mul(self.segment_bytes);
         if !fits() || self.inner.lock().has_set_aside() || !is_scarce() {
             return;
@@ -231,24 +232,25 @@ impl Files {
             inner.sets_aside = true;
             self.makers.join()
         };
-        let file = self.allocated(&maker);
+        let file = caught("setting room aside", || self.allocated(&maker)).ok().flatten();
         let mut inner = self.inner.lock();
         inner.sets_aside = false;
-        if !inner.closed {
-            inner.reserve = file;
-        } else if let Some(file) = file {
+        let Some(file) = file else {
+            self.physical.fetch_sub(self.segment_bytes, Relaxed);
+            return;
+        };
+        file.extent.store(self.segment_bytes, Relaxed);
+        if inner.closed {
             drop(inner);
             self.remove(file);
+        } else {
+            inner.reserve = Some(file);
         }
     }
 
-    /// A file that holds the room of a segment, which is booked already; taken back where it cannot be had.
+    /// A file that holds the room of a segment, if that can be had.
     fn allocated(&self, maker: &Maker<'_>) -> Option<Arc<SegmentFile>> {
-        let Ok(file) = maker.create(&self.volumes, self.physical()) else {
-            self.physical.fetch_sub(self.segment_bytes, Relaxed);
-            return None;
-        };
-        file.extent.store(self.segment_bytes, Relaxed);
+        let file = maker.create(&self.volumes, self.physical()).ok()?;
         match file.file.allocate(self.segment_bytes) {
             Ok(()) => Some(file),
             Err(error) => {
@@ -280,21 +282,19 @@ impl Files {
         sealed
     }
 
-    /// Removes a file that is done with. Says whether that worked; else it is kept, to be tried again.
-    fn remove(&self, file: Arc<SegmentFile>) -> bool {
+    /// Removes a file that is done with. Where that fails it is kept, to be tried again.
+    fn remove(&self, file: Arc<SegmentFile>) {
         self.cached.gone(&file);
         let (path, volume) = (&file.path, file.volume);
         match self.volumes.remove_file(volume, path) {
             Ok(()) => {
                 self.physical.fetch_sub(file.extent.swap(0, Relaxed), Relaxed);
                 self.remove_stuck(|other| other.volume == volume);
-                true
             }
             Err(error) => {
                 tracing::warn!(file = %path.display(), %error, "a file that is done with could not be removed");
                 self.stuck.fetch_add(file.extent.load(Relaxed), Relaxed);
                 self.keep_stuck([file]);
-                false
             }
         }
     }

@@ -82,6 +82,8 @@ impl Files {
         if inner.closed {
             return Err(Refused::For(closed()));
         }
+        // The room set aside is for what is moved: nothing else follows that there.
+        let level = if origin == Origin::Accepted && inner.uses_reserve { Level::Fresh } else { level };
         let first = lengths.clone().next().unwrap_or(0);
         // Asked for once: it may shrink meanwhile, and a segment that was begun must not be refused.
         let room = self.room(inner, origin);
@@ -142,6 +144,16 @@ impl Files {
         if origin == Origin::Accepted && !inner.has_set_aside() { self.segment_bytes } else { 0 }
     }
 
+    /// Whether records from there may go to an idle file. Beyond their room that is given back, for what is to be moved next.
+    fn reuses(&self, inner: &Inner, origin: Origin) -> bool {
+        self.quota == u64::MAX || self.physical() <= self.quota.saturating_sub(self.kept(inner, origin))
+    }
+
+    /// Whether a file that compaction empties serves what is accepted as it is.
+    pub(in crate::segments) fn reuses_idle(&self) -> bool {
+        self.reuses(&self.inner.lock(), Origin::Accepted)
+    }
+
     fn quota_reached(&self) -> Error {
         ErrorKind::Full {
             path: Some(self.volumes.path().to_owned()),
@@ -169,10 +181,7 @@ impl Files {
         {
             return Ok(inner.numbered(file));
         }
-        // Beyond its room nothing takes an idle file either: it is given back, for what is to be moved next.
-        let is_within =
-            self.quota == u64::MAX || self.physical() <= self.quota.saturating_sub(self.kept(inner, origin));
-        if level == Level::Fresh && is_within {
+        if level == Level::Fresh && self.reuses(inner, origin) {
             for at in 0..inner.idle.len() {
                 let Some(file) = inner.idle.get_mut(at) else { break };
                 if !self.volumes.is_in_use(file.volume)

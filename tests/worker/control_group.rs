@@ -78,7 +78,7 @@ fn exclusive_a_leak_in_a_control_group_at_its_limit_meets_the_nanny_first() {
         let group = Group::make("nanny");
         let mut nanny = world.nanny(&["--memory-limit", "auto", "--"]);
         // In the end so slowly that there is a second from `terminate` to the group's limit.
-        nanny.arg(hungry()).args(["insert=300MiB", "allocate=240MiB@80MiB", "allocate=2GiB@20MiB"]);
+        nanny.arg(hungry()).args(["insert=300MiB", "allocate=320MiB@100MiB", "allocate=2GiB@20MiB"]);
         let mut running = Running::start(group.within(nanny));
         assert_eq!(number(&running.hear(", 0 values"), "limit"), LIMIT);
         running.hear("restarting: for the 2. time");

@@ -157,7 +157,13 @@ fn tests(context: &Context) -> Result {
         Extent::Full => Line::cargo("nextest run --workspace --all-features").env(FUZZ, "60"),
         Extent::Long => soak("nextest run --workspace --all-features --profile long").env(FUZZ, "300"),
     }
+    .args(["--test-threads".to_owned(), test_threads().to_string()])
     .run()
+}
+
+/// One more than there are processors: many tests wait for a server, a clock or a process.
+fn test_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from) + 1
 }
 
 fn doctests(context: &Context) -> Result {

@@ -166,7 +166,7 @@ impl Drop for Proxy {
 /// Only where no answer comes is a try given up in good time: one that is merely slow must not be made again.
 fn objects(endpoint: &str, mischief: Mischief) -> Blocking<Objects<u64>> {
     let silent = matches!(mischief, Mischief::Stall | Mischief::Silence);
-    let try_timeout = Duration::from_secs(if silent { 10 } else { 60 });
+    let try_timeout = Duration::from_secs(if silent { 5 } else { 60 });
     let config = ObjectsConfig::new(store(endpoint, "p")).try_timeout(try_timeout);
     Objects::blocking(config.deadline(Duration::from_secs(120))).unwrap()
 }

@@ -33,8 +33,8 @@ pub(crate) fn run(context: &Context) -> Result {
     .run()?;
     tool("python", "-m pytest -q -p no:cacheprovider -c spill-py/pyproject.toml spill-py/tests").run()?;
     watched(context)?;
-    // What an example answers, held against polars.
-    Line::cargo("nextest run -p overspill --all-features --test columns --run-ignored only")
+    // What an example answers, held against polars. Of the whole workspace, whose features are built already.
+    Line::cargo("nextest run --workspace --all-features --test columns --run-ignored only")
         .env("OVERSPILL_TEST_PYTHON", &context.root.join(ENVIRONMENT).join("bin/python").to_string_lossy())
         .run()?;
     tool("mypy", &format!("--strict --cache-dir {TARGET}/mypy -p overspill")).run()

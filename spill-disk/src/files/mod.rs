@@ -22,7 +22,7 @@ use state::{Located, State, Stray};
 
 use crate::Workspace;
 use crate::failure::{self, caught};
-use crate::io::{Io, Lock, read_exact_at};
+use crate::io::{Io, Lock, gone, read_exact_at};
 use crate::segments::format::{HEADER, Identity, Payload, Shape, decode};
 use crate::segments::sum::read_summed;
 use crate::segments::writer;
@@ -225,11 +225,8 @@ impl<K: KeyCodec> Files<K> {
 
     /// Removes a file, or finds that it is gone.
     fn remove_file(&self, path: &Path) -> Result<()> {
-        match caught("removing a file", || self.io.remove_file(path))? {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(self.failed("remove", path, error)),
-        }
+        let removed = caught("removing a file", || self.io.remove_file(path))?;
+        gone(removed).map_err(|error| self.failed("remove", path, error))
     }
 
     /// Removes the file of a held key, and then the key. Older files go first, so that none of them is the key's

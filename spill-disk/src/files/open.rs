@@ -12,7 +12,7 @@ use super::header::{self, Head};
 use super::name::{self, Kind};
 use super::state::{Located, State, Stray};
 use super::{Files, caught};
-use crate::io::{Io, Lock};
+use crate::io::{Io, Lock, try_lock_made};
 
 impl<K: KeyCodec> Files<K> {
     /// The store of these settings, with what its directory holds: see [`Files`] on what is taken for a value.
@@ -65,17 +65,9 @@ impl<K: KeyCodec> Files<K> {
 
 /// Takes the lock of a directory, which stays in it for the next one.
 fn lock(io: &dyn Io, directory: &Path) -> Result<Box<dyn Lock>> {
-    use std::io::ErrorKind::{AlreadyExists, NotFound};
     let path = directory.join(name::LOCK);
-    let failed = |source| Error::io("lock", &path, source);
-    let locked = match io.try_lock(&path) {
-        Err(error) if error.kind() == NotFound => match io.create(&path) {
-            Err(error) if error.kind() != AlreadyExists => return Err(failed(error)),
-            _ => io.try_lock(&path),
-        },
-        locked => locked,
-    };
-    locked.map_err(failed)?.ok_or_else(|| {
+    let locked = try_lock_made(io, &path).map_err(|source| Error::io("lock", &path, source))?;
+    locked.ok_or_else(|| {
         Error::config("directory", directory.display(), "a directory that no other store has open")
     })
 }

@@ -99,15 +99,11 @@ pub trait Io: Send + Sync + 'static {
     fn clear(&self, directory: &Path, but: &OsStr) -> io::Result<()> {
         for entry in self.list(directory)? {
             let path = directory.join(&entry.name);
-            let removed = match entry.is_dir {
+            gone(match entry.is_dir {
                 true => self.remove_dir_all(&path),
                 false if entry.name == but => Ok(()),
                 false => self.remove_file(&path),
-            };
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            })?;
         }
         Ok(())
     }
@@ -259,6 +255,25 @@ pub fn write_all_vectored_at(
         }
     }
     Ok(())
+}
+
+/// How a removal went, where what was gone already is well.
+pub(crate) fn gone(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// As [`Io::try_lock`], of a file that is made where it is missing.
+pub(crate) fn try_lock_made(io: &dyn Io, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+    match io.try_lock(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match io.create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => io.try_lock(path),
+        },
+        found => found,
+    }
 }
 
 /// Fills the buffer from `offset` on: goes on after a short read and repeats an interrupted one.

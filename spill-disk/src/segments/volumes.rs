@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use spill_core::{Clock, Error, Result};
 
-use crate::io::File;
+use crate::io::{File, gone};
 use crate::{Workspace, failure};
 
 /// For how long a directory is out of use after its first failure; twice as long after each that follows.
@@ -202,10 +202,7 @@ impl Volumes {
 
     /// Removes a file that nothing needs any more. One that is gone already is well.
     pub(super) fn remove_file(&self, volume: usize, path: &Path) -> io::Result<()> {
-        match self.workspaces[volume].io().remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
-        }
+        gone(self.workspaces[volume].io().remove_file(path))
     }
 
     /// Removes all directories.

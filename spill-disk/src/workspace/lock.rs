@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-use crate::io::{Io, Lock};
+use crate::io::{Io, Lock, gone};
 
 /// The lock file's name. Only directories that hold it are ever removed by a purge.
 pub(crate) const NAME: &str = "overspill.lock";
@@ -20,16 +20,16 @@ pub(crate) const NAME: &str = "overspill.lock";
 /// Creates the directory, with a lock or without. `None` when its name is taken, or a purger took it for dead: then
 /// another name must be tried.
 pub(super) fn made(io: &dyn Io, directory: &Path, locked: bool) -> io::Result<Option<Box<dyn Lock>>> {
-    if locked { create(io, directory) } else { unlocked(io, directory) }
+    match io.create_dir(directory) {
+        Ok(()) if locked => lock(io, directory),
+        Ok(()) => mark_unlocked(io, directory),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-/// Creates the directory and locks it. `None` as [`made`].
-fn create(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-    match io.create_dir(directory) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-        Err(error) => return Err(error),
-    }
+/// Locks a directory that was just created. `None` as [`made`].
+fn lock(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> {
     let path = directory.join(NAME);
     let locked = match io.create(&path) {
         Ok(_) => io.try_lock(&path),
@@ -53,13 +53,8 @@ pub(crate) const UNLOCKED: &str = "overspill.unlocked";
 struct Unlocked;
 impl Lock for Unlocked {}
 
-/// Creates the directory without a lock. `None` as [`made`].
-fn unlocked(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-    match io.create_dir(directory) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-        Err(error) => return Err(error),
-    }
+/// Marks a directory that was just created as one without a lock. `None` as [`made`].
+fn mark_unlocked(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> {
     match io.create(&directory.join(UNLOCKED)) {
         Ok(_) => Ok(Some(Box::new(Unlocked))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -74,10 +69,6 @@ fn unlocked(io: &dyn Io, directory: &Path) -> io::Result<Option<Box<dyn Lock>>> 
 /// Removes the directory of a workspace whose lock is held: the lock file last, so that a removal cut short
 /// leaves a directory that the next purge finds.
 pub(super) fn remove(io: &dyn Io, directory: &Path) -> io::Result<()> {
-    let gone = |outcome: io::Result<()>| match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    };
     gone(io.clear(directory, OsStr::new(NAME)))?;
     gone(io.remove_file(&directory.join(NAME)))?;
     gone(io.remove_dir(directory))

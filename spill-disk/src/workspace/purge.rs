@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use spill_core::{Error, Result};
 
 use super::{PREFIX, lock};
-use crate::io::{Entry, Io, Lock};
+use crate::io::{Entry, Io, Lock, try_lock_made};
 
 /// What a [`purge`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,19 +76,12 @@ pub(crate) fn may_be_workspace(entry: &Entry) -> bool {
 
 /// One file a user, since nobody can open another's.
 fn purge_lock(io: &dyn Io, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
-    match io.try_lock(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match io.create(path) {
-            // a file system without locks: nothing is to be left there
-            Ok(_) => io.try_lock(path).inspect_err(|error| {
-                if error.kind() == io::ErrorKind::Unsupported {
-                    _ = io.remove_file(path);
-                }
-            }),
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            Err(_) => io.try_lock(path),
-        },
-        found => found,
-    }
+    try_lock_made(io, path).inspect_err(|error| {
+        // a file system without locks: nothing is to be left there
+        if error.kind() == io::ErrorKind::Unsupported {
+            _ = io.remove_file(path);
+        }
+    })
 }
 
 /// The lock is held until the directory is gone.

@@ -244,14 +244,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_last_state_that_a_watcher_is_sent_was_made_after_the_end() {
-        let _turn = TURN.lock();
+    /// A server, a client of it, and what is to be heard when a state is asked for.
+    fn served() -> (Arc<Stopped>, Server, UnixStream, Receiver<()>) {
         let ((asked, is_asked), (stopped, stops)) = (channel(), channel());
         let served =
             Arc::new(Stopped { is_over: Mutex::new(false), asked, stopped, stops: Mutex::new(stops) });
         let server = Server::start(Arc::downgrade(&served) as Weak<dyn Serve>).unwrap();
         let stream = UnixStream::connect_addr(&address(std::process::id()).unwrap()).unwrap();
+        (served, server, stream, is_asked)
+    }
+
+    #[test]
+    fn the_last_state_that_a_watcher_is_sent_was_made_after_the_end() {
+        let _turn = TURN.lock();
+        let (_served, server, stream, is_asked) = served();
         serde_json::to_writer(&stream, &Request::Watch).unwrap();
         (&stream).write_all(b"\n").unwrap();
         is_asked.recv().unwrap();
@@ -270,11 +276,7 @@ mod tests {
     #[test]
     fn a_client_that_is_answered_no_more_sees_the_end_while_the_server_goes_on() {
         let _turn = TURN.lock();
-        let ((asked, _is_asked), (stopped, stops)) = (channel(), channel());
-        let served =
-            Arc::new(Stopped { is_over: Mutex::new(false), asked, stopped, stops: Mutex::new(stops) });
-        let server = Server::start(Arc::downgrade(&served) as Weak<dyn Serve>).unwrap();
-        let stream = UnixStream::connect_addr(&address(std::process::id()).unwrap()).unwrap();
+        let (served, server, stream, _is_asked) = served();
         drop(served);
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         (&stream).write_all(b"\"state\"\n").unwrap();
